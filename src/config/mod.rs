@@ -1,0 +1,188 @@
+//! The validated configuration. How it is read, checked and overridden is in [`load`].
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything fairstalk can be told. Only [`load`] makes one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// `[broker]`
+    pub broker: Broker,
+    /// `[queues]`
+    pub queues: Queues,
+    /// `[workers]`
+    pub workers: Workers,
+    /// `[python]`: absent when only command tasks run.
+    pub python: Option<Python>,
+    /// `[tenancy]`
+    pub tenancy: Tenancy,
+    /// `[results]`
+    pub results: Results,
+    /// `[delivery]`
+    pub delivery: Delivery,
+    /// `[tasks."name"]`
+    pub tasks: BTreeMap<String, CommandTask>,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[broker]`: where the queues are.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Broker {
+    /// `redis://[user:password@]host[:port][/db]` or `unix:///path[?db=n]`; the password from `password_file` is already in it.
+    pub url: String,
+    /// Kombu's `global_keyprefix`; empty by default.
+    pub key_prefix: String,
+    /// How long to wait for a connection or a reply before it counts as lost; default 5 s.
+    pub timeout: Duration,
+}
+
+/// `[queues]`: what is consumed, in the order of the queue number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Queues {
+    /// All queue names.
+    pub names: Vec<String>,
+    /// Set when the names are `prefix` + number: a user's queue is then `md5(user) % count`.
+    pub prefix: Option<String>,
+    /// Queue of messages without a user.
+    pub default: String,
+}
+
+/// `[workers]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Worker processes; `"auto"` = cores; default 2.
+    pub processes: u32,
+    /// Slots (tasks at once) in each; `"auto"` = 2 x cores / processes, at least 1; default 4.
+    pub concurrency: u32,
+    /// Node name pattern, `%i` = number of the worker, `%h` = host name; default `worker%i@%h`.
+    pub name: String,
+    /// How long running tasks may take to finish after TERM; default 60 s.
+    pub drain_timeout: Duration,
+    /// A worker silent for this long gets ABRT, then KILL; default 10 s, at least 3 s.
+    pub liveness_timeout: Duration,
+    /// First wait before a crashed worker is started again; doubles up to `restart_max`; default 200 ms.
+    pub restart_min: Duration,
+    /// Longest such wait; default 30 s.
+    pub restart_max: Duration,
+}
+
+/// `[python]`: the application whose tasks run through Celery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Python {
+    /// As in `celery -A APP`.
+    pub app: String,
+    /// Working directory, put first on `sys.path`; default `.`.
+    pub directory: PathBuf,
+    /// Python of the application's environment; default `python3`.
+    pub interpreter: PathBuf,
+    /// Additional environment.
+    pub env: BTreeMap<String, String>,
+    /// A runner is replaced after so many tasks; none = never (default).
+    pub max_tasks_per_runner: Option<u32>,
+}
+
+/// `[tenancy]`: whose task a message is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tenancy {
+    /// Name of the task parameter; default none (then the queue stands for the tenant).
+    pub parameter: Option<String>,
+    /// Message header that says it; looked at first.
+    pub header: Option<String>,
+}
+
+/// `[results]` of command tasks (Python tasks use the application's own result backend).
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Redis of the results; default the broker's server. Only the database number may differ from the broker's URL.
+    pub url: String,
+    /// Kept this long (`result_expires`); default 1 day; zero = for ever.
+    pub expires: Duration,
+    /// Result backend's `global_keyprefix`; empty by default.
+    pub key_prefix: String,
+}
+
+/// `[delivery]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Content types that are run; default `["application/json"]`. Short names `json`, `pickle`, `yaml`, `msgpack` are allowed in the file.
+    pub accept: Vec<String>,
+    /// A message whose runner died this many times goes to the dead letters; default 3.
+    pub max_deliveries: u32,
+    /// Dead letters kept at most; default 10,000.
+    pub dead_letters_max: u64,
+    /// Dead letters kept this long; default 30 days.
+    pub dead_letters_age: Duration,
+    /// Messages larger than this go to the dead letters unread; default 64 MiB.
+    pub max_message_size: u64,
+}
+
+/// `[tasks."name"]`: a task that is not Python.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandTask {
+    /// argv, executed without a shell.
+    pub command: Vec<String>,
+    /// Working directory; default `/`.
+    pub directory: PathBuf,
+    /// Additional environment.
+    pub env: BTreeMap<String, String>,
+    /// Tries after the first; default 3.
+    pub max_retries: u32,
+    /// Wait before the first retry, doubled with each further one; default 1 s.
+    pub retry_backoff: Duration,
+    /// Longest such wait; default 10 min.
+    pub retry_backoff_max: Duration,
+    /// Uniform jitter over the wait, as Celery's `retry_jitter`; default true.
+    pub retry_jitter: bool,
+    /// Killed and failed after this long; none = never (default).
+    pub time_limit: Option<Duration>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    /// Least severe level shown; default `info`.
+    pub level: Level,
+    /// Which tasks get a line of their own; default `failures`.
+    pub tasks: TaskLines,
+}
+
+/// Severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Everything.
+    Debug,
+    /// Life cycle and whatever the application logs at INFO.
+    Info,
+    /// What deserves a look.
+    Warning,
+    /// What failed.
+    Error,
+}
+
+/// Which tasks get a line of their own when they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskLines {
+    /// Failures and retries.
+    Failures,
+    /// Every task, at its start and its end.
+    All,
+}
+
+impl std::fmt::Debug for Broker {
+    /// The URL may carry a password, so it is never printed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("key_prefix", &self.key_prefix).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Results {
+    /// The URL may carry a password, so it is never printed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Results").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,3 @@
+//! The `fairstalk` command.
+
+fn main() {}
