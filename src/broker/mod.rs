@@ -1,1 +1,17 @@
-//! (skeleton)
+//! Messages in Redis. Every move between two places is one atomic script; the scripts are in `scripts/`.
+//!
+//! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
+//! the dead letters, or it is acknowledged.
+
+pub mod connection;
+pub mod error;
+pub mod inspect;
+pub mod keys;
+pub mod lease;
+pub mod step;
+pub mod wake;
+
+pub use connection::{Connection, address};
+pub use error::{BrokerError, Kind};
+pub use keys::Keys;
+pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

@@ -147,6 +147,20 @@ pub struct Log {
     pub level: Level,
     /// Which tasks get a line of their own; default `failures`.
     pub tasks: TaskLines,
+    /// Form of the lines; default `auto`.
+    pub format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// The journal, natively, if standard error goes there; else text.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Severity.

@@ -1,1 +1,93 @@
-//! (skeleton)
+//! Runs one task: in a Python process through Celery's tracer, or as a command.
+
+pub mod command;
+mod leash;
+pub mod python;
+
+use crate::broker::Store;
+use std::time::Duration;
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returned.
+    Success,
+    /// It failed for good.
+    Failure,
+    /// It will be tried again; the message of the next attempt is already under way.
+    Retry,
+    /// It raised `Ignore`.
+    Ignored,
+    /// It raised `Reject(requeue=False)`.
+    Rejected,
+    /// It raised `Reject(requeue=True)`.
+    Requeued,
+    /// It was never run: Python could not read the message.
+    Refused,
+}
+
+impl Outcome {
+    /// Word for logs and `OUTCOME=`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Success => "succeeded",
+            Outcome::Failure => "failed",
+            Outcome::Retry => "to be retried",
+            Outcome::Ignored => "ignored",
+            Outcome::Rejected => "rejected",
+            Outcome::Requeued => "requeued",
+            Outcome::Refused => "refused",
+        }
+    }
+}
+
+/// The end of a task.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// How long it ran.
+    pub runtime: Duration,
+    /// Results to store before the message is acknowledged.
+    pub stores: Vec<Store>,
+    /// What the log wants to know.
+    pub detail: Detail,
+}
+
+/// What there is to say of an end other than success.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    /// `repr()` of the exception, or what the command said.
+    pub exception: String,
+    /// Traceback, or the end of the command's standard error.
+    pub traceback: Option<String>,
+    /// The exception is one of the task's `throws`: no error to the operator.
+    pub expected: bool,
+    /// When the next attempt is due, in words.
+    pub when: Option<String>,
+}
+
+/// What a runner says while it works.
+#[derive(Debug)]
+pub enum Said {
+    /// It can take a task.
+    Ready,
+    /// The task has ended.
+    Ended(Ended),
+    /// A state to store at once (`update_state`, STARTED).
+    Store(Store),
+    /// A record of Python's logging.
+    Log {
+        /// Python's numeric level.
+        level: u32,
+        /// Name of the logger.
+        logger: String,
+        /// The formatted record.
+        text: String,
+    },
+    /// A line written to standard output or error.
+    Output(String),
+    /// The channel has ended: the process is dead or about to be.
+    Closed,
+}

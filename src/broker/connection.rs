@@ -1,0 +1,105 @@
+//! One connection of a worker or a command to Redis.
+
+use super::{BrokerError, Keys, wake::Wake};
+use crate::config::Broker;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    ProtocolVersion, RedisError, RedisResult,
+};
+use std::future::Future;
+
+/// An open connection.
+#[derive(Clone)]
+pub struct Connection {
+    pub(super) redis: MultiplexedConnection,
+    pub(super) address: String,
+    /// Database number of the broker.
+    pub database: i64,
+    /// Rings when something may be claimed, and when the connection ends.
+    pub wake: Wake,
+}
+
+impl Connection {
+    /// Connects and authenticates. Reading commands need no more.
+    ///
+    /// # Errors
+    /// [`BrokerError`], sorted by what to do about it.
+    pub async fn open(broker: &Broker) -> Result<Connection, BrokerError> {
+        let address = address(broker);
+        let fail = |source| BrokerError::new(&address, source);
+        let info = info(&broker.url).map_err(fail)?;
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let settings = settings.set_lib_name("fairstalk", env!("CARGO_PKG_VERSION"));
+        let database = settings.db();
+        let wake = Wake::default();
+        let ring = wake.clone();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(broker.timeout))
+            .set_response_timeout(Some(broker.timeout))
+            .set_push_sender(move |info: redis::PushInfo| -> Result<(), redis::aio::SendError> {
+                ring.push(&info);
+                Ok(())
+            });
+        let client = Client::open(info.set_redis_settings(settings)).map_err(fail)?;
+        let redis = client.get_multiplexed_async_connection_with_config(&config).await.map_err(fail)?;
+        Ok(Connection { redis, address, database, wake })
+    }
+
+    /// Asks the server to ring when a queue changes.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn watch(&mut self, keys: &Keys) -> Result<(), BrokerError> {
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("NOLOOP");
+        for prefix in keys.tracking_prefixes() {
+            tracking.arg("PREFIX").arg(prefix);
+        }
+        self.query(&tracking).await
+    }
+
+    /// Runs one command.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, BrokerError> {
+        command.query_async(&mut self.redis).await.map_err(|source| BrokerError::new(&self.address, source))
+    }
+
+    /// Runs commands in one round trip.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn pipeline<T: FromRedisValue>(&mut self, pipeline: &redis::Pipeline) -> Result<T, BrokerError> {
+        pipeline.query_async(&mut self.redis).await.map_err(|source| BrokerError::new(&self.address, source))
+    }
+
+    /// Gives a client error its address.
+    pub(super) async fn sorted<T>(&self, exchange: impl Future<Output = RedisResult<T>>) -> Result<T, BrokerError> {
+        exchange.await.map_err(|source| BrokerError::new(&self.address, source))
+    }
+}
+
+/// An answer whose shape nobody expected.
+pub(super) fn unexpected(address: &str, what: &'static str) -> BrokerError {
+    BrokerError::new(address, RedisError::from((ErrorKind::UnexpectedReturnType, what)))
+}
+
+/// `host:port` or the path of the socket, for messages: never a password.
+pub fn address(broker: &Broker) -> String {
+    info(&broker.url).map_or_else(|_| "(invalid address)".to_owned(), |info| info.addr().to_string())
+}
+
+/// Database number of a Redis URL; 0 if there is none.
+pub fn database(url: &str) -> i64 {
+    info(url).map_or(0, |info| info.redis_settings().db())
+}
+
+fn info(url: &str) -> RedisResult<ConnectionInfo> {
+    let info = url.into_connection_info()?;
+    match info.addr() {
+        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(..) => Ok(info),
+        _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "TLS is not supported"))),
+    }
+}

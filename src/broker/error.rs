@@ -1,0 +1,65 @@
+//! What can go wrong with Redis, sorted by what is to be done about it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// A failed exchange with Redis.
+#[derive(Debug, thiserror::Error)]
+#[error("Redis at {address}: {source}{}", .kind.remedy())]
+pub struct BrokerError {
+    /// What follows from it.
+    pub kind: Kind,
+    /// `host:port` or path of the socket; never the password.
+    pub address: String,
+    /// What redis-rs or the server said.
+    #[source]
+    pub source: RedisError,
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Not there, or not able to write for now: try again.
+    Unavailable,
+    /// Somebody has to change the configuration.
+    Configuration,
+    /// The server is too old.
+    TooOld,
+    /// An answer nobody expected: a defect, or somebody else's keys under our names.
+    Unexpected,
+}
+
+impl Kind {
+    fn remedy(self) -> &'static str {
+        match self {
+            Kind::Unavailable => "",
+            Kind::Configuration => " (check [broker] url and password_file)",
+            Kind::TooOld => " (fairstalk needs Redis 6.0 or newer)",
+            Kind::Unexpected => " (another program's data under these keys, or a defect of fairstalk)",
+        }
+    }
+}
+
+/// Error codes of a server that will answer again, given time (failover, loading, no memory, a long script).
+const PASSING: [&str; 9] =
+    ["LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"];
+
+impl BrokerError {
+    /// Sorts a client error.
+    pub fn new(address: &str, source: RedisError) -> BrokerError {
+        let code = source.code().unwrap_or_default().to_owned();
+        let text = source.to_string();
+        let kind = match source.kind() {
+            ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Kind::Configuration,
+            ErrorKind::RESP3NotSupported => Kind::TooOld,
+            ErrorKind::Server(ServerErrorKind::NoPerm) => Kind::Configuration,
+            _ if ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|known| code == *known || text.contains(known)) => {
+                Kind::Configuration
+            }
+            _ if text.contains("DB index is out of range") => Kind::Configuration,
+            _ if source.is_io_error() || source.is_connection_dropped() || source.is_timeout() => Kind::Unavailable,
+            _ if PASSING.iter().any(|known| code == *known || text.contains(known)) => Kind::Unavailable,
+            _ => Kind::Unexpected,
+        };
+        BrokerError { kind, address: address.to_owned(), source }
+    }
+}

@@ -1,0 +1,155 @@
+//! Leases: who lives, who is dead, and what the dead still hold.
+//!
+//! An owner (one worker process) renews its lease with every beat. When the supervisor reports a worker's death
+//! its claims are recovered at once; when a whole host is gone, another host's beat finds the lease run out.
+
+use super::connection::unexpected;
+use super::{BrokerError, Claim, Connection, Keys};
+use crate::config::Delivery;
+use redis::Script;
+use std::time::Duration;
+
+/// How long an owner may be silent before others take what it holds.
+pub const LEASE: Duration = Duration::from_millis(7000);
+
+/// How often it shows itself. Lease + beat bound the recovery of a lost host at 10 s.
+pub const BEAT: Duration = Duration::from_millis(2500);
+
+/// Claims looked at in one go.
+const BATCH: usize = 100;
+
+/// Answer to a beat.
+#[derive(Debug, PartialEq)]
+pub struct Pulse {
+    /// Messages in all lists.
+    pub waiting: u64,
+    /// Owners whose lease is over.
+    pub expired: Vec<String>,
+}
+
+/// The scripts around leases.
+pub struct Leases {
+    beat: Script,
+    seize: Script,
+    leave: Script,
+    keys: Keys,
+}
+
+impl Leases {
+    /// Scripts for these keys.
+    pub fn new(keys: Keys) -> Leases {
+        Leases {
+            beat: Script::new(include_str!("scripts/beat.lua")),
+            seize: Script::new(include_str!("scripts/seize.lua")),
+            leave: Script::new(include_str!("scripts/leave.lua")),
+            keys,
+        }
+    }
+
+    /// Renews the lease of `owner`, or takes it out with the `first` beat. `None`: it was taken away for good.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn beat(
+        &self,
+        connection: &mut Connection,
+        owner: &str,
+        figures: &str,
+        first: bool,
+        delivery: &Delivery,
+    ) -> Result<Option<Pulse>, BrokerError> {
+        let keys = &self.keys;
+        let mut invocation = self.beat.prepare_invoke();
+        invocation.key(keys.unacked_index()).key(keys.claims(owner)).key(keys.owners()).key(keys.figures());
+        invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries());
+        for queue in &keys.queues {
+            for list in keys.lists(queue) {
+                invocation.key(list);
+            }
+        }
+        invocation.arg(owner).arg(millis(LEASE)).arg(figures).arg(i32::from(first));
+        invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age));
+        let mut redis = connection.redis.clone();
+        let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
+        let mut parts = reply.into_iter();
+        let bad = || unexpected(&connection.address, "beat");
+        let alive: i64 = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
+        if alive == 0 {
+            return Ok(None);
+        }
+        let waiting = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
+        let expired: Result<Vec<String>, _> = parts.map(redis::from_redis_value).collect();
+        Ok(Some(Pulse { waiting, expired: expired.map_err(|_| bad())? }))
+    }
+
+    /// Takes the lease of a dead owner away for good and returns some of what it held, the earliest first.
+    /// Empty: nothing is left and the owner is forgotten.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn seize(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
+        let keys = &self.keys;
+        let mut invocation = self.seize.prepare_invoke();
+        invocation.key(keys.unacked()).key(keys.claims(owner)).key(keys.owners()).key(keys.figures());
+        invocation.arg(owner).arg(BATCH);
+        let mut redis = connection.redis.clone();
+        let reply: Vec<Vec<u8>> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
+        let mut claims: Vec<Claim> = reply
+            .chunks_exact(3)
+            .filter_map(|part| {
+                let sequence = std::str::from_utf8(&part[0]).ok()?.parse().ok()?;
+                Some(claim(&self.keys, sequence, String::from_utf8_lossy(&part[1]).into_owned(), &part[2]))
+            })
+            .collect();
+        claims.sort_by_key(|claim| claim.sequence);
+        Ok(claims)
+    }
+
+    /// Everything `owner` holds: asked by itself after a lost connection, when it doesn't know whether its last
+    /// step was made.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn held(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
+        let held: Vec<(u64, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
+        let mut claims = Vec::with_capacity(held.len());
+        for (sequence, list) in held {
+            let kept: Option<Vec<u8>> = connection
+                .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
+                .await?;
+            claims.push(claim(&self.keys, sequence, list, &kept.unwrap_or_default()));
+        }
+        claims.sort_by_key(|claim| claim.sequence);
+        Ok(claims)
+    }
+
+    /// Says goodbye; the last of all owners pours delayed messages back for stock Celery. Returns how many.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn leave(&self, connection: &mut Connection, owner: &str) -> Result<(), BrokerError> {
+        let keys = &self.keys;
+        loop {
+            let mut invocation = self.leave.prepare_invoke();
+            invocation.key(keys.owners()).key(keys.figures()).key(keys.claims(owner));
+            invocation.key(keys.delayed()).key(keys.delayed_messages());
+            invocation.arg(owner).arg(1000);
+            let mut redis = connection.redis.clone();
+            let left: i64 = connection.sorted(invocation.invoke_async(&mut redis)).await?;
+            if left <= 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
+fn claim(keys: &Keys, sequence: u64, list: String, kept: &[u8]) -> Claim {
+    let tail = keys.queue_of(&list).len() + r#", "", ""]"#.len();
+    let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
+    Claim { sequence, list: list.into(), raw }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,23 @@
+-- A worker that has settled everything says goodbye. The last of all leaves the broker as stock Celery expects it:
+-- delayed messages go back to the ends of their lists, where a Celery worker finds them and keeps their time itself.
+--
+-- KEYS  1 owners   2 owner figures   3 claims of this owner   4 delayed   5 delayed messages
+-- ARGV  1 owner   2 at most so many messages in one call
+-- Returns how many delayed messages are still to be poured back (then call again), or -1 if others still work.
+
+local call = redis.call
+if call('HLEN', KEYS[3]) == 0 then
+  call('ZREM', KEYS[1], ARGV[1])
+  call('HDEL', KEYS[2], ARGV[1])
+end
+if call('ZCARD', KEYS[1]) > 0 then return -1 end
+for _, claim in ipairs(call('ZRANGE', KEYS[4], 0, tonumber(ARGV[2]) - 1)) do
+  local kept = call('HGET', KEYS[5], claim)
+  if kept then
+    local cut = string.find(kept, '\0', 1, true)
+    call('LPUSH', string.sub(kept, 1, cut - 1), string.sub(kept, cut + 1))
+    call('HDEL', KEYS[5], claim)
+  end
+  call('ZREM', KEYS[4], claim)
+end
+return call('ZCARD', KEYS[4])

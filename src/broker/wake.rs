@@ -1,0 +1,41 @@
+//! How an idle worker learns that there is something to claim, without asking.
+//!
+//! `CLIENT TRACKING ON BCAST PREFIX … NOLOOP`: the server sends an invalidation for every change of a queue by
+//! anybody else. It carries no message, so nothing is lost when one gets lost: the next look finds the same.
+
+use redis::{PushInfo, PushKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+
+/// Rings when a queue has changed or the connection has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Wake {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    notify: Notify,
+    lost: AtomicBool,
+}
+
+impl Wake {
+    /// Takes in what the server pushed.
+    pub fn push(&self, info: &PushInfo) {
+        if info.kind == PushKind::Disconnection {
+            self.inner.lost.store(true, Ordering::Relaxed);
+        }
+        self.inner.notify.notify_one();
+    }
+
+    /// Waits for the next ring; one that came before the call counts.
+    pub async fn rung(&self) {
+        self.inner.notify.notified().await;
+    }
+
+    /// The connection is gone.
+    pub fn connection_lost(&self) -> bool {
+        self.inner.lost.load(Ordering::Relaxed)
+    }
+}

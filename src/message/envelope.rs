@@ -1,0 +1,218 @@
+//! The envelope kombu puts around a task (`kombu/transport/virtual/base.py`), protocol 2 and 1.
+
+use super::{Malformed, body};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A task message, parsed once.
+#[derive(Debug)]
+pub struct Message {
+    /// The bytes as they came out of Redis.
+    pub raw: Vec<u8>,
+    /// What the daemon has to know.
+    pub headers: Headers,
+    /// MIME type of the decoded body.
+    pub content_type: String,
+    /// `utf-8` or `binary`.
+    pub content_encoding: String,
+    /// Times this message was handed out and came back without an end, counted by fairstalk.
+    pub deliveries: u32,
+    headers_json: Text,
+    properties_json: Text,
+    body: Text,
+    base64: bool,
+}
+
+/// Either a part of the raw bytes or, where JSON escapes or protocol 1 forced it, a text of its own.
+#[derive(Debug)]
+enum Text {
+    Part(Range<usize>),
+    Own(String),
+}
+
+/// Headers of protocol 2 (`celery/app/amqp.py`, `as_task_v2`) that the daemon reads; all others pass through.
+#[derive(Debug, Default, Deserialize, PartialEq)]
+pub struct Headers {
+    /// Registered task name.
+    pub task: String,
+    /// Task id: any text.
+    pub id: String,
+    /// Not before this time.
+    #[serde(default)]
+    pub eta: Option<String>,
+    /// Not after this time.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// Retries so far.
+    #[serde(default)]
+    pub retries: Option<u32>,
+    /// `[hard, soft]` in seconds.
+    #[serde(default)]
+    pub timelimit: Option<(Option<f64>, Option<f64>)>,
+    /// First task of the workflow.
+    #[serde(default)]
+    pub root_id: Option<String>,
+    /// Task that sent this one.
+    #[serde(default)]
+    pub parent_id: Option<String>,
+    /// Group it belongs to.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Overrides the task's own setting where present.
+    #[serde(default)]
+    pub ignore_result: Option<bool>,
+    /// MIME type of the compression of the body.
+    #[serde(default)]
+    pub compression: Option<String>,
+}
+
+impl Headers {
+    /// Number of the attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.retries.unwrap_or(0) + 1
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+    #[serde(borrow, rename = "content-type", default)]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "content-encoding", default)]
+    content_encoding: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    headers: &'a RawValue,
+    #[serde(borrow)]
+    properties: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Properties<'a> {
+    #[serde(borrow, default)]
+    body_encoding: Option<Cow<'a, str>>,
+    #[serde(default)]
+    delivery_info: DeliveryInfo,
+}
+
+#[derive(Deserialize, Default)]
+struct DeliveryInfo {
+    #[serde(default)]
+    deliveries: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct HasTask<'a> {
+    #[serde(borrow, default)]
+    task: Option<&'a RawValue>,
+}
+
+impl Message {
+    /// Parses what a producer has pushed.
+    ///
+    /// # Errors
+    /// [`Malformed`] with the bytes given back, so that they can be kept.
+    pub fn parse(raw: Vec<u8>) -> Result<Message, (Malformed, Vec<u8>)> {
+        match parts(&raw) {
+            Ok(parsed) => Ok(Message { raw, ..parsed }),
+            Err(malformed) => Err((malformed, raw)),
+        }
+    }
+
+    /// Headers as JSON.
+    pub fn headers_json(&self) -> &str {
+        self.text(&self.headers_json)
+    }
+
+    /// Properties as JSON.
+    pub fn properties_json(&self) -> &str {
+        self.text(&self.properties_json)
+    }
+
+    /// The body as the producer's serializer wrote it (still compressed if a header says so).
+    ///
+    /// # Errors
+    /// [`Malformed::Base64`].
+    pub fn body(&self) -> Result<Cow<'_, [u8]>, Malformed> {
+        let text = self.text(&self.body);
+        if self.base64 {
+            STANDARD.decode(text).map(Cow::Owned).map_err(Malformed::Base64)
+        } else {
+            Ok(Cow::Borrowed(text.as_bytes()))
+        }
+    }
+
+    fn text<'a>(&'a self, text: &'a Text) -> &'a str {
+        match text {
+            // The ranges were taken from a text parsed as JSON, so they are UTF-8.
+            Text::Part(range) => std::str::from_utf8(&self.raw[range.clone()]).unwrap_or_default(),
+            Text::Own(text) => text,
+        }
+    }
+}
+
+fn parts(raw: &[u8]) -> Result<Message, Malformed> {
+    let envelope: Envelope = serde_json::from_slice(raw).map_err(Malformed::Envelope)?;
+    let properties: Properties = serde_json::from_str(envelope.properties.get()).map_err(Malformed::Envelope)?;
+    let base64 = match properties.body_encoding.as_deref() {
+        Some("base64") => true,
+        None => false,
+        Some(other) => return Err(Malformed::Encoding(other.to_owned())),
+    };
+    let body = match envelope.body {
+        Cow::Borrowed(text) => Text::Part(range(raw, text)),
+        Cow::Owned(text) => Text::Own(text),
+    };
+    let mut message = Message {
+        raw: Vec::new(),
+        headers: Headers::default(),
+        content_type: envelope.content_type.unwrap_or(Cow::Borrowed("application/data")).into_owned(),
+        content_encoding: envelope.content_encoding.unwrap_or(Cow::Borrowed("binary")).into_owned(),
+        deliveries: properties.delivery_info.deliveries.unwrap_or(0),
+        headers_json: Text::Part(range(raw, envelope.headers.get())),
+        properties_json: Text::Part(range(raw, envelope.properties.get())),
+        body,
+        base64,
+    };
+    let headers = envelope.headers.get();
+    let probe: HasTask = serde_json::from_str(headers).map_err(Malformed::Headers)?;
+    if probe.task.is_some() {
+        message.headers = serde_json::from_str(headers).map_err(Malformed::Headers)?;
+    } else {
+        protocol_1(&mut message, raw, headers)?;
+    }
+    Ok(message)
+}
+
+/// Protocol 1 has everything in the body (`celery/worker/strategy.py`, `proto1_to_proto2`).
+fn protocol_1(message: &mut Message, raw: &[u8], own_headers: &str) -> Result<(), Malformed> {
+    if message.content_type != "application/json" {
+        return Err(Malformed::Unreadable(format!("a protocol 1 body of type {}", message.content_type)));
+    }
+    let text = match &message.body {
+        Text::Part(range) => std::str::from_utf8(&raw[range.clone()]).unwrap_or_default(),
+        Text::Own(text) => text,
+    };
+    let body =
+        if message.base64 { STANDARD.decode(text).map_err(Malformed::Base64)? } else { text.as_bytes().to_vec() };
+    let (headers, body) = body::from_protocol_1(&body, own_headers)?;
+    message.headers = serde_json::from_str(&headers).map_err(Malformed::Headers)?;
+    message.headers_json = Text::Own(headers);
+    message.body = Text::Own(body);
+    message.base64 = false;
+    Ok(())
+}
+
+/// Where `part`, which was borrowed from `whole`, stands in it.
+fn range(whole: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;

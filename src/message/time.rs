@@ -1,0 +1,60 @@
+//! Times in messages: ISO 8601, with an offset or, rarely, without one.
+
+use super::Malformed;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// Milliseconds since 1970 of an `eta` or `expires` header.
+///
+/// A time without an offset is in the application's `timezone` setting, not UTC and not the host's
+/// (`celery/worker/request.py`).
+///
+/// # Errors
+/// [`Malformed::Time`].
+pub fn parse(field: &'static str, text: &str, naive: &TimeZone) -> Result<i64, Malformed> {
+    let bad = || Malformed::Time { field, value: text.to_owned() };
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant.as_millisecond());
+    }
+    let local: DateTime = text.parse().map_err(|_| bad())?;
+    Ok(naive.to_timestamp(local).map_err(|_| bad())?.as_millisecond())
+}
+
+/// ISO 8601 in UTC with microseconds, as Python's `datetime.isoformat()` writes it.
+pub fn format(millis: i64) -> String {
+    let instant = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX);
+    let text = jiff::fmt::strtime::format("%Y-%m-%dT%H:%M:%S.%6f+00:00", instant);
+    text.unwrap_or_else(|_| instant.to_string())
+}
+
+/// Age for people: `3 min 20 s`.
+pub fn humanize(millis: i64) -> String {
+    let seconds = millis.max(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_naive_times() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        assert_eq!(parse("eta", "2031-01-01T00:00:00+00:00", &berlin).unwrap(), 1_924_992_000_000);
+        assert_eq!(parse("eta", "2031-01-01T00:00:00.250000Z", &berlin).unwrap(), 1_924_992_000_250);
+        assert_eq!(parse("eta", "2031-01-01T00:00:00", &berlin).unwrap(), 1_924_988_400_000);
+        assert!(parse("eta", "tomorrow", &berlin).is_err());
+        assert!(parse("eta", "99999-01-01T00:00:00", &berlin).is_err());
+    }
+
+    #[test]
+    fn formatted_as_python_does() {
+        assert_eq!(format(1_924_992_000_250), "2031-01-01T00:00:00.250000+00:00");
+    }
+}

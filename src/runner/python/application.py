@@ -1,0 +1,82 @@
+"""Loads the Celery application as `celery worker` would, and tells the daemon what it found.
+
+The order of steps is that of `celery.apps.worker.Worker` and `celery.concurrency.prefork`: applications hang
+their own set-up on these signals, and Django's fixup connects its receivers only at `worker_init`.
+"""
+
+import inspect
+import logging
+import os
+import socket
+import sys
+
+#: What `worker_init` receivers find as their sender: Django's fixup reads `app` and `pool_cls`.
+class WorkerInfo:
+    pool_cls = "celery.concurrency.prefork:TaskPool"
+    logfile = None
+
+    def __init__(self, app, hostname, concurrency, loglevel):
+        self.app = app
+        self.hostname = hostname
+        self.concurrency = concurrency
+        self.loglevel = loglevel
+        self.pid = os.getpid()
+        self.options = {}
+
+    def __str__(self):
+        return self.hostname
+
+
+def load(boot):
+    """Import the application and everything it registers; returns the Celery app."""
+    directory = boot["directory"]
+    os.chdir(directory)
+    sys.path.insert(0, directory)
+    from celery import signals
+    from celery.app import trace
+    from celery.app.utils import find_app
+
+    app = find_app(boot["app"])
+    hostname = "fairstalk@" + socket.gethostname()
+    info = WorkerInfo(app, hostname, boot["slots"], boot["loglevel"])
+    app.loader.init_worker()
+    trace.setup_worker_optimizations(app, hostname)
+    signals.celeryd_init.send(sender=hostname, instance=info, conf=app.conf, options={})
+    signals.worker_init.send(sender=info)
+    custom_logging = app.log.setup(boot["loglevel"], None, redirect_stdouts=False, colorize=False, hostname=hostname)
+    # The worker writes a line of its own for every task that ends, so the tracer need not format one too.
+    # Has to stand before the tracers are built: they ask once whether INFO is wanted.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    trace.setup_worker_optimizations(app, hostname)
+    signals.celeryd_after_setup.send(sender=hostname, instance=info, conf=app.conf)
+    if not custom_logging and app.conf.worker_redirect_stdouts:
+        app.log.redirect_stdouts(app.conf.worker_redirect_stdouts_level)
+    return app
+
+
+def tasks(app):
+    """Names of the registered tasks, without Celery's own."""
+    return [name for name in app.tasks if not name.startswith("celery.")]
+
+
+def registry(app, results_in_worker):
+    """What the daemon has to know of the application, as one JSON-able mapping."""
+    return {
+        "timezone": str(app.conf.timezone),
+        "results_db": results_in_worker,
+        "tasks": {name: describe(task) for name, task in app.tasks.items()},
+    }
+
+
+def describe(task):
+    """Limits and signature of one task; the parameter names tell whose task a message is."""
+    try:
+        parameters = [p.name for p in inspect.signature(task.run).parameters.values()
+                      if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        parameters = []
+    return {
+        "parameters": parameters,
+        "time_limit": task.time_limit or task.app.conf.task_time_limit,
+        "soft_time_limit": task.soft_time_limit or task.app.conf.task_soft_time_limit,
+    }

@@ -1,0 +1,157 @@
+"""Runs one message through Celery's tracer, or records the end of one that can't be run."""
+
+import json
+from time import monotonic
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.app.task import Context
+from celery.app.trace import loads_message
+from celery.exceptions import Ignore, NotRegistered, Reject, Retry
+from celery.utils.saferepr import saferepr
+from celery.worker.request import Request
+from celery import signals
+from kombu.compression import decompress
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+
+from . import frames
+
+
+class Delivery:
+    """A message as the tracer wants it (`celery.worker.request.Request`, `celery.app.trace.fast_trace_task`)."""
+
+    def __init__(self, headers, properties, content_type, body, hostname):
+        request = json.loads(headers)
+        properties = json.loads(properties)
+        info = properties.get("delivery_info") or {}
+        request["properties"] = properties
+        request["reply_to"] = properties.get("reply_to")
+        request["correlation_id"] = properties.get("correlation_id")
+        request["hostname"] = hostname
+        request["delivery_info"] = {
+            "exchange": info.get("exchange"),
+            "routing_key": info.get("routing_key"),
+            "priority": properties.get("priority"),
+            "redelivered": info.get("redelivered", False),
+        }
+        self.request = request
+        self.properties = properties
+        self.id = request["id"]
+        self.name = request["task"]
+        self.hostname = hostname
+        self.content_type, self.content_encoding = content_type.decode().split("\0")
+        compression = request.pop("compression", None)
+        self.body = decompress(body, compression) if compression else body
+
+    def decode(self, accept):
+        """Arguments and embed; raises if the content type is refused or the body is not a task's."""
+        args, kwargs, embed = loads_message(self.body, self.content_type, self.content_encoding, accept=accept)
+        self.request.update(embed or {})
+        return args, kwargs
+
+
+class Execution:
+    """Everything that stays the same from task to task in one runner."""
+
+    def __init__(self, app, hostname, collector):
+        self.app = app
+        self.hostname = hostname
+        self.collector = collector
+        self.accept = prepare_accept_content(app.conf.accept_content)
+
+    def run(self, delivery):
+        """Run the task; returns (outcome, seconds, detail)."""
+        try:
+            args, kwargs = delivery.decode(self.accept)
+        except Exception as exc:  # whatever a serializer may raise: the message is at fault, not we
+            return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
+        delivery.request.update(args=args, kwargs=kwargs, is_eager=False)
+        task = self.app.tasks[delivery.name]
+        try:
+            value, info, runtime, text = task.__trace__(delivery.id, args, kwargs, delivery.request)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            code = exc.code if isinstance(exc, SystemExit) else 1
+            return self.record(delivery, lost("Worker exited prematurely: exitcode {}.".format(code)))
+        except BaseException:  # the tracer lets MemoryError and its like through
+            return self.record(delivery, ExceptionInfo())
+        if info is None:
+            return frames.SUCCESS, runtime, None
+        return self._ended(delivery, value, task, runtime)
+
+    def _ended(self, delivery, einfo, task, runtime):
+        exc = getattr(einfo.exception, "exc", einfo.exception) if type(einfo.exception).__name__ == \
+            "ExceptionWithTraceback" else einfo.exception
+        if isinstance(exc, Retry):
+            when = exc.humanize()
+            return frames.RETRY, runtime, {"exception": saferepr(exc.exc), "traceback": einfo.traceback, "when": when}
+        if isinstance(exc, Ignore):
+            return frames.IGNORED, runtime, None
+        if isinstance(exc, Reject):
+            if exc.requeue:
+                return frames.REQUEUED, runtime, {"exception": saferepr(exc.reason)}
+            _, _, detail = self.record(delivery, einfo)
+            return frames.REJECTED, runtime, detail
+        expected = isinstance(exc, tuple(task.throws or ()))
+        return frames.FAILURE, runtime, {
+            "exception": saferepr(exc), "traceback": einfo.traceback, "expected": expected}
+
+    def record(self, delivery, einfo):
+        """Record a failure as Celery's parent process does: result, chord, chain, errbacks, signals."""
+        start = monotonic()
+        request = self._request(delivery)
+        if isinstance(einfo.exception, TimeLimitExceeded):
+            request.on_timeout(False, einfo.exception.args[0])
+        else:
+            request.on_failure(einfo)
+        exc = getattr(einfo.exception, "exc", einfo.exception)
+        return frames.FAILURE, monotonic() - start, {"exception": saferepr(exc), "traceback": einfo.traceback}
+
+    def record_note(self, delivery, note):
+        """Record the end of a message that didn't come to its end here; `note` says why."""
+        why, text = note["why"], note["text"]
+        if why == "unregistered":
+            return self._unregistered(delivery)
+        if why == "expired":
+            request = self._request(delivery)
+            delivery_task = self.app.tasks[delivery.name]
+            delivery_task.backend.mark_as_revoked(
+                delivery.id, "expired", request=request._context, store_result=request.store_errors)
+            signals.task_revoked.send(
+                sender=delivery_task, request=request._context, terminated=False, signum=None, expired=True)
+            return frames.IGNORED, 0.0, None
+        if why == "time-limit":
+            return self.record(delivery, raised(TimeLimitExceeded(float(text))))
+        return self.record(delivery, lost(text))
+
+    def _unregistered(self, delivery):
+        """Unknown task (`Consumer.on_unknown_task`); unlike there, a chord it belongs to is told too."""
+        try:
+            delivery.decode(self.accept)
+        except Exception:  # no arguments to be had: record it without
+            pass
+        exc = NotRegistered(delivery.name)
+        self.app.backend.mark_as_failure(delivery.id, exc, request=Context(delivery.request))
+        signals.task_unknown.send(
+            sender=self, message=None, exc=exc, name=delivery.name, id=delivery.id)
+        return frames.FAILURE, 0.0, {"exception": saferepr(exc)}
+
+    def _request(self, delivery):
+        message = Message(
+            body=delivery.body, content_type=delivery.content_type, content_encoding=delivery.content_encoding,
+            properties=delivery.properties, headers=delivery.request, accept=self.accept,
+            delivery_info=delivery.request["delivery_info"])
+        return Request(message, app=self.app, hostname=self.hostname, task=self.app.tasks[delivery.name])
+
+
+def raised(exc):
+    """ExceptionInfo of an exception that was never raised."""
+    try:
+        raise exc
+    except type(exc):
+        return ExceptionInfo()
+
+
+def lost(text):
+    """What Celery's parent process records when a child dies under a task."""
+    return raised(WorkerLostError(text))

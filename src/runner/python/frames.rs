@@ -1,0 +1,181 @@
+//! Frames between a worker and a Python runner. The Python half is `frames.py`.
+//!
+//! Every frame is a 32-bit length (big endian), a kind, and parts. To the runner: the lengths of headers,
+//! properties, content type and note, then these and the body. From the runner: see [`decode`].
+
+use crate::broker::Store;
+use crate::message::{Malformed, Message};
+use crate::runner::{Detail, Ended, Outcome, Said};
+use std::time::Duration;
+
+/// Larger frames from a runner are refused: a length that large is a defect, not a result.
+const MAX_FRAME: usize = 1 << 30;
+
+/// What the runner is to do with a message.
+#[derive(Debug)]
+pub enum Task<'a> {
+    /// Run it.
+    Run,
+    /// Record its end without running it; the note is JSON (`why`, `text`).
+    Record(&'a str),
+}
+
+/// A frame for the runner.
+///
+/// # Errors
+/// [`Malformed`] if the body can't be taken out of its base64.
+pub fn encode(message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
+    let (kind, note) = match task {
+        Task::Run => (b'R', ""),
+        Task::Record(note) => (b'F', *note),
+    };
+    // A body that isn't base64 must still be recorded as lost, so a record does without.
+    let body = match (message.body(), task) {
+        (Ok(body), _) => body,
+        (Err(_), Task::Record(_)) => Default::default(),
+        (Err(malformed), Task::Run) => return Err(malformed),
+    };
+    let types = format!("{}\0{}", message.content_type, message.content_encoding);
+    let parts: [&[u8]; 4] =
+        [message.headers_json().as_bytes(), message.properties_json().as_bytes(), types.as_bytes(), note.as_bytes()];
+    let length = 17 + parts.iter().map(|part| part.len()).sum::<usize>() + body.len();
+    let mut frame = Vec::with_capacity(4 + length);
+    push_length(&mut frame, length);
+    frame.push(kind);
+    for part in parts {
+        push_length(&mut frame, part.len());
+    }
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// Messages are limited in size long before 4 GiB (`[delivery] max_message_size`).
+fn push_length(frame: &mut Vec<u8>, length: usize) {
+    frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+/// Takes the first whole frame off `buffer`; `Ok(None)` if there is none yet.
+///
+/// # Errors
+/// A text for the log if the bytes are no frame; the runner can't be trusted any more then.
+pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Said>, String> {
+    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*head) as usize;
+    if length == 0 || length > MAX_FRAME {
+        return Err(format!("a frame of {length} bytes"));
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    let said = decode(&buffer[4..4 + length]).ok_or_else(|| format!("a bad frame of kind {}", buffer[4]))?;
+    buffer.drain(..4 + length);
+    Ok(Some(said))
+}
+
+fn decode(frame: &[u8]) -> Option<Said> {
+    let mut rest = Reader(frame);
+    match rest.bytes(1)?[0] {
+        b'U' => Some(Said::Ready),
+        b'D' => {
+            let outcome = outcome(rest.bytes(1)?[0])?;
+            let runtime = f64::from_be_bytes(rest.array()?);
+            let count = u32::from_be_bytes(rest.array()?);
+            let stores = (0..count).map(|_| rest.store()).collect::<Option<_>>()?;
+            let detail = if rest.0.is_empty() { Detail::default() } else { serde_json::from_slice(rest.0).ok()? };
+            let runtime = Duration::try_from_secs_f64(runtime).unwrap_or_default();
+            Some(Said::Ended(Ended { outcome, runtime, stores, detail }))
+        }
+        b'S' => Some(Said::Store(rest.store()?)),
+        b'O' => {
+            #[derive(serde::Deserialize)]
+            struct Record {
+                level: u32,
+                logger: String,
+                text: String,
+            }
+            let Record { level, logger, text } = serde_json::from_slice(rest.0).ok()?;
+            Some(Said::Log { level, logger, text })
+        }
+        _ => None,
+    }
+}
+
+/// In the order of `frames.py`.
+fn outcome(number: u8) -> Option<Outcome> {
+    use Outcome::{Failure, Ignored, Refused, Rejected, Requeued, Retry, Success};
+    [Success, Failure, Retry, Ignored, Rejected, Requeued, Refused].get(usize::from(number)).copied()
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn store(&mut self) -> Option<Store> {
+        let key = u32::from_be_bytes(self.array()?) as usize;
+        let value = u32::from_be_bytes(self.array()?) as usize;
+        let ttl_ms = i64::from_be_bytes(self.array()?);
+        Some(Store { key: self.bytes(key)?.to_vec(), value: self.bytes(value)?.to_vec(), ttl_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        push_length(&mut frame, payload.len());
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn frames_are_taken_whole_and_one_by_one() {
+        let mut done = b"D\x00".to_vec();
+        done.extend(0.25f64.to_be_bytes());
+        done.extend(1u32.to_be_bytes());
+        done.extend(1u32.to_be_bytes());
+        done.extend(2u32.to_be_bytes());
+        done.extend(1000i64.to_be_bytes());
+        done.extend(b"kvv");
+        let whole = [frame(&done), frame(b"U")].concat();
+        let mut buffer = Vec::new();
+        let mut said = Vec::new();
+        for byte in whole {
+            buffer.push(byte);
+            said.extend(take(&mut buffer).unwrap());
+        }
+        let Said::Ended(ended) = &said[0] else { panic!("{said:?}") };
+        assert_eq!((ended.outcome, ended.runtime), (Outcome::Success, Duration::from_millis(250)));
+        assert_eq!(ended.stores, [Store { key: b"k".into(), value: b"vv".into(), ttl_ms: 1000 }]);
+        assert!(matches!(said[1], Said::Ready));
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_never_a_panic() {
+        for payload in [&b"D"[..], b"D\x09", b"S\x00\x00\x00\x09", b"O{}", b"?", b"D\x00\x00"] {
+            assert!(take(&mut frame(payload)).is_err(), "{payload:?}");
+        }
+        assert!(take(&mut vec![0xff; 8]).is_err());
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let payload: Vec<u8> = (0..random.usize(1..60)).map(|_| random.u8(..)).collect();
+            let _ = take(&mut frame(&payload));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! How the zygote is started. Its source is part of this binary; nothing is written to disk.
+
+use crate::broker;
+use crate::config::{Config, Level, Python};
+use serde_json::json;
+use std::os::fd::RawFd;
+use std::process::Command;
+
+/// The program for `python -c`, which reads the rest from its standard input.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+const MODULES: [(&str, &str); 9] = [
+    ("fairstalk_runner", include_str!("package.py")),
+    ("fairstalk_runner.application", include_str!("application.py")),
+    ("fairstalk_runner.execution", include_str!("execution.py")),
+    ("fairstalk_runner.frames", include_str!("frames.py")),
+    ("fairstalk_runner.logs", include_str!("logs.py")),
+    ("fairstalk_runner.process", include_str!("process.py")),
+    ("fairstalk_runner.results", include_str!("results.py")),
+    ("fairstalk_runner.runner", include_str!("runner.py")),
+    ("fairstalk_runner.zygote", include_str!("zygote.py")),
+];
+
+/// The zygote's command; its standard input has to be its channel.
+pub fn command(python: &Python) -> Command {
+    let mut command = Command::new(&python.interpreter);
+    command.arg("-c").arg(BOOTSTRAP).current_dir(&python.directory).envs(&python.env);
+    command
+}
+
+/// First line on the zygote's channel. `listener` is the number of the inherited listening socket; without one
+/// the application is imported and described, and no runner is ever forked.
+pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> String {
+    let level = match config.log.level {
+        Level::Debug => 10,
+        Level::Info => 20,
+        Level::Warning => 30,
+        Level::Error => 40,
+    };
+    let modules: serde_json::Map<_, _> = MODULES.iter().map(|(name, code)| ((*name).into(), json!(code))).collect();
+    let boot = json!({
+        "app": python.app,
+        "directory": python.directory,
+        "server": broker::address(&config.broker),
+        "slots": config.workers.processes * config.workers.concurrency,
+        "loglevel": level,
+        "listener": listener,
+        "modules": modules,
+    });
+    format!("{boot}\n")
+}

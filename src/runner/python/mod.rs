@@ -1,0 +1,11 @@
+//! Python tasks: the zygote that imports the application, and the runners it forks.
+
+pub mod frames;
+pub mod launch;
+pub mod registry;
+pub mod runner;
+pub mod zygote;
+
+pub use registry::Registry;
+pub use runner::PythonRunner;
+pub use zygote::{Zygote, ZygoteSaid};

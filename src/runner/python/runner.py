@@ -1,0 +1,75 @@
+"""One slot of one worker: executes one task at a time."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+
+from . import frames, logs, results
+from .execution import Delivery, Execution
+from .process import set_title
+
+
+def start(app, sock, output, order, results_db):
+    """Entry of a freshly forked runner; never returns. `order` is what the worker asked the zygote for."""
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(null)
+        os.close(output)
+        set_title("fairstalk: runner of {}".format(order["node"]))
+        serve(app, frames.Channel(sock), order, results_db)
+        status = 0
+    except BrokenPipeError:
+        pass  # the worker is gone; the zygote kills us anyway
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+    finally:
+        sys.__stdout__.flush()
+        sys.__stderr__.flush()
+        os._exit(status)
+
+
+def serve(app, channel, order, results_db):
+    from billiard.pool import soft_timeout_sighandler
+    from celery.concurrency.prefork import process_destructor, process_initializer
+
+    process_initializer(app, order["node"])
+    logs.attach(channel)
+    signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
+    collector = NoCollector()
+    if results_db is not None:
+        collector = results.Collector(app.backend, lambda store: channel.send(frames.STORE, frames.pack_store(store)))
+    execution = Execution(app, order["node"], collector)
+    channel.send(frames.READY)
+    while True:
+        frame = channel.receive()
+        if frame is None:
+            break
+        kind, headers, properties, content_type, note, body = frame
+        try:
+            delivery = Delivery(headers, properties, content_type, body, order["node"])
+        except Exception as exc:  # a compression this Python doesn't know, say
+            channel.send(frames.DONE, *frames.pack_done(frames.REFUSED, 0.0, [], {"exception": repr(exc)}))
+            continue
+        collector.begin(delivery.id)
+        if kind == frames.RUN:
+            outcome, runtime, detail = execution.run(delivery)
+        else:
+            outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
+        channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
+    process_destructor(os.getpid(), 0)
+
+
+class NoCollector:
+    """Results are stored by Celery's own backend code."""
+
+    def begin(self, task_id):
+        pass
+
+    def end(self):
+        return []

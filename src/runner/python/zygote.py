@@ -1,0 +1,198 @@
+"""Imports the application once, then forks runners on request; runs no task itself.
+
+A worker connects to the listening socket and keeps the connection. It sends one JSON line for each runner it
+wants, with two descriptors: the runner's end of a socket pair and the write end of a pipe for its output. It
+gets back the registry (first line), `started` with a pidfd for every runner, and `exited` with the wait
+status. When its connection ends, its runners are killed at once: nobody would read what they say.
+"""
+
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from . import application
+from .process import set_title
+
+#: Exit code for an application that can't be used (EX_CONFIG).
+EX_CONFIG = 78
+
+
+def main(boot, channel):
+    set_title("fairstalk: zygote")
+    channel.set_inheritable(False)
+    started = time.monotonic()
+    try:
+        app = application.load(boot)
+        from . import results, runner  # noqa: F401  (imported here so that every runner shares it)
+
+        results_db = results.database(app, boot["server"])
+        registry = application.registry(app, results_db)
+    except BaseException:
+        report(channel, {"failed": {"message": traceback.format_exc()}})
+        sys.exit(EX_CONFIG)
+    gc.collect()
+    gc.freeze()
+    took = int((time.monotonic() - started) * 1000)
+    report(channel, {"ready": {"tasks": len(application.tasks(app)), "import_ms": took}})
+    if boot["listener"] is not None:
+        listener = socket.socket(fileno=boot["listener"])
+        Zygote(app, listener, channel, registry, results_db).serve()
+
+
+def report(channel, message):
+    channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+class Worker:
+    """One worker's connection."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.pending = b""
+        self.runners = set()
+
+
+class Zygote:
+    def __init__(self, app, listener, channel, registry, results_db):
+        self.app = app
+        self.listener = listener
+        self.channel = channel
+        self.hello = json.dumps({"registry": registry}).encode() + b"\n"
+        self.results_db = results_db
+        self.owners = {}
+        self.selector = selectors.DefaultSelector()
+
+    def serve(self):
+        """Until the supervisor closes its end of the channel."""
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(self.channel, selectors.EVENT_READ, self.supervisor_gone)
+        self.selector.register(wake_read, selectors.EVENT_READ, lambda: self.reap(wake_read))
+        self.wake = (wake_read, wake_write)
+        while True:
+            for key, _ in self.selector.select():
+                key.data()
+
+    def supervisor_gone(self):
+        for pid in self.owners:
+            kill_group(pid)
+        os._exit(0)
+
+    def accept(self):
+        sock, _ = self.listener.accept()
+        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        if int.from_bytes(peer[4:8], sys.byteorder) != os.getuid():
+            sock.close()  # an abstract socket has no file mode: only our own user may ask for runners
+            return
+        worker = Worker(sock)
+        self.selector.register(sock, selectors.EVENT_READ, lambda: self.read(worker))
+        try:
+            sock.sendall(self.hello)
+        except OSError:
+            self.drop(worker)
+
+    def read(self, worker):
+        try:
+            data, fds, _, _ = socket.recv_fds(worker.sock, 65536, 2)
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self.drop(worker)
+            return
+        worker.pending += data
+        while b"\n" in worker.pending:
+            line, worker.pending = worker.pending.split(b"\n", 1)
+            self.fork(worker, json.loads(line), fds)
+            fds = []
+
+    def fork(self, worker, order, fds):
+        """Start one runner; the descriptors belong to it alone."""
+        sock, output = fds
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self.in_child(worker, sock, output, order, parent)
+        os.close(sock)
+        os.close(output)
+        self.owners[pid] = worker
+        worker.runners.add(pid)
+        pidfd = os.pidfd_open(pid)
+        try:
+            socket.send_fds(worker.sock, [message({"started": {"runner": order["runner"], "pid": pid}})], [pidfd])
+        except OSError:
+            self.drop(worker)
+        finally:
+            os.close(pidfd)
+
+    def in_child(self, worker, sock, output, order, parent):
+        from . import runner
+
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        self.channel.close()
+        self.listener.close()
+        for end in self.wake:
+            end.close()
+        for other in {*self.owners.values(), worker}:
+            other.sock.close()
+        from celery.platforms import set_pdeathsig
+
+        set_pdeathsig("SIGKILL")
+        if os.getppid() != parent:
+            os._exit(1)  # the zygote died before the line above took effect
+        runner.start(self.app, socket.socket(fileno=sock), output, order, self.results_db)
+
+    def reap(self, wake_read):
+        try:
+            wake_read.recv(4096)
+        except BlockingIOError:
+            pass
+        while self.owners:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if dead is None:
+                return
+            kill_group(dead.si_pid)  # while it is not reaped the number can't mean anybody else
+            pid, status = os.waitpid(dead.si_pid, 0)
+            worker = self.owners.pop(pid, None)
+            if worker is None:
+                continue
+            worker.runners.discard(pid)
+            try:
+                worker.sock.sendall(message({"exited": {"pid": pid, "status": status}}))
+            except OSError:
+                self.drop(worker)
+
+    def drop(self, worker):
+        """The worker is gone: so are its runners."""
+        if worker.sock.fileno() < 0:
+            return
+        self.selector.unregister(worker.sock)
+        worker.sock.close()
+        for pid in worker.runners:
+            kill_group(pid)
+
+
+def message(content):
+    return json.dumps(content).encode() + b"\n"
+
+
+def kill_group(pid):
+    """Kill a runner and everything its task has started (each runner leads its own process group)."""
+    for kill in (os.killpg, os.kill):  # a runner that was just forked may not lead its group yet
+        try:
+            kill(pid, signal.SIGKILL)
+        except OSError:
+            pass

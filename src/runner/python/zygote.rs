@@ -1,0 +1,139 @@
+//! A worker's connection to the zygote: asks for runners, hears of their pids and ends.
+
+use super::Registry;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::io;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
+use std::rc::Rc;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+/// Asks for runners.
+#[derive(Debug, Clone)]
+pub struct Zygote {
+    stream: Rc<UnixStream>,
+}
+
+/// What the zygote says.
+#[derive(Debug)]
+pub enum ZygoteSaid {
+    /// The application, once after connecting.
+    Registry(Box<Registry>),
+    /// A runner was forked.
+    Started {
+        /// Number it was asked for under.
+        runner: u64,
+        /// Its pid, for people.
+        pid: u32,
+        /// Its pid, for signals: never means anybody else.
+        pidfd: OwnedFd,
+    },
+    /// A runner has ended; the status is that of wait(2).
+    Exited {
+        /// Its pid.
+        pid: u32,
+        /// Wait status.
+        status: i32,
+    },
+    /// The zygote is gone, and its runners with it.
+    Closed,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Registry(Box<Registry>),
+    Started { runner: u64, pid: u32 },
+    Exited { pid: u32, status: i32 },
+}
+
+impl Zygote {
+    /// Connects to the socket the supervisor listens on for the zygote; it is answered as soon as there is one.
+    ///
+    /// # Errors
+    /// If nobody listens: the supervisor is gone.
+    pub fn connect(abstract_name: &[u8]) -> io::Result<Zygote> {
+        let stream = StdUnixStream::connect_addr(&SocketAddr::from_abstract_name(abstract_name)?)?;
+        stream.set_nonblocking(true)?;
+        Ok(Zygote { stream: Rc::new(UnixStream::from_std(stream)?) })
+    }
+
+    /// Asks for a runner with these ends of its channel and its output pipe.
+    ///
+    /// # Errors
+    /// If the zygote is gone.
+    pub async fn spawn(&self, runner: u64, node: &str, channel: OwnedFd, output: OwnedFd) -> io::Result<()> {
+        let order = format!("{}\n", json!({"runner": runner, "node": node}));
+        let descriptors = [channel.as_fd(), output.as_fd()];
+        self.stream
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+                let parts = [IoSlice::new(order.as_bytes())];
+                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                Ok(rustix::net::sendmsg(&*self.stream, &parts, &mut ancillary, flags)?)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Hears the zygote until it is gone, telling `tell`, which returns false when nobody listens any more.
+    pub async fn listen(self, tell: impl Fn(ZygoteSaid) -> bool) {
+        let mut buffer = Vec::new();
+        let mut descriptors = VecDeque::new();
+        while let Ok(true) = self.receive(&mut buffer, &mut descriptors).await {
+            while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let said = match serde_json::from_slice(&line) {
+                    Ok(Line::Registry(registry)) => ZygoteSaid::Registry(registry),
+                    Ok(Line::Exited { pid, status }) => ZygoteSaid::Exited { pid, status },
+                    Ok(Line::Started { runner, pid }) => match descriptors.pop_front() {
+                        Some(pidfd) => ZygoteSaid::Started { runner, pid, pidfd },
+                        None => continue,
+                    },
+                    Err(error) => {
+                        tracing::error!(%error, "the zygote said something unintelligible");
+                        continue;
+                    }
+                };
+                if !tell(said) {
+                    return;
+                }
+            }
+        }
+        tell(ZygoteSaid::Closed);
+    }
+
+    /// One recvmsg(2); false at end of file.
+    async fn receive(&self, buffer: &mut Vec<u8>, descriptors: &mut VecDeque<OwnedFd>) -> io::Result<bool> {
+        let mut chunk = vec![0; 65536];
+        let count = self
+            .stream
+            .async_io(Interest::READABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+                let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                let mut parts = [IoSliceMut::new(&mut chunk)];
+                let received =
+                    rustix::net::recvmsg(&*self.stream, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+                for message in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = message {
+                        descriptors.extend(rights);
+                    }
+                }
+                Ok(received.bytes)
+            })
+            .await?;
+        buffer.extend_from_slice(&chunk[..count]);
+        Ok(count > 0)
+    }
+}

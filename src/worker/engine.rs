@@ -1,0 +1,228 @@
+//! The worker's loop: one owner of all state, one event at a time.
+
+use super::exchange::Exchange;
+use super::link::{Orders, Reports};
+use super::slots::Slot;
+use crate::broker::lease::BEAT;
+use crate::broker::{BrokerError, Kind, Settlement};
+use crate::channel::{Exit, Order, Report, Start};
+use crate::runner::Said;
+use crate::runner::command::CommandExit;
+use crate::runner::python::{Registry, Zygote, ZygoteSaid};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep_until;
+
+/// The worker can't go on.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its exit code.
+    pub exit: Exit,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What the readers tell the loop.
+#[derive(Debug)]
+pub enum Event {
+    /// A Python runner, by its number.
+    Runner(u64, Said),
+    /// The zygote, by the number of the connection to it.
+    Zygote(u64, ZygoteSaid),
+    /// A line a command wrote to standard error, by its claim.
+    CommandLine(u64, String),
+    /// A command has ended, by its claim.
+    CommandExit(u64, CommandExit),
+}
+
+/// Whether messages are claimed. Running tasks are not touched by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claiming {
+    /// Yes.
+    Yes,
+    /// Not until told otherwise.
+    Paused,
+    /// Never again: finish what runs until then, hand back the rest.
+    Draining(Instant),
+}
+
+/// All state of a worker.
+pub struct Engine {
+    pub(super) start: Start,
+    pub(super) reports: Reports,
+    pub(super) orders: Orders,
+    pub(super) exchange: Exchange,
+    pub(super) zygote: Option<Zygote>,
+    pub(super) zygote_number: u64,
+    pub(super) registry: Option<Registry>,
+    pub(super) slots: Vec<Slot>,
+    /// What has ended and is not yet settled: kept until Redis has confirmed it.
+    pub(super) outbox: Vec<Settlement>,
+    pub(super) claiming: Claiming,
+    /// There may be something to claim.
+    pub(super) look: bool,
+    pub(super) ready_told: bool,
+    /// Set when the drain deadline has passed: how many tasks ran then.
+    pub(super) handed_back: Option<usize>,
+    pub(super) events: UnboundedReceiver<Event>,
+    pub(super) tell: UnboundedSender<Event>,
+}
+
+impl Engine {
+    /// A worker that has not begun.
+    ///
+    /// # Errors
+    /// If there is an application but no zygote to run it.
+    pub fn new(start: Start, orders: Orders, reports: Reports) -> Result<Engine, Failure> {
+        let (tell, events) = unbounded_channel();
+        let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
+        reports.update(|figures| figures.slots = start.config.workers.concurrency);
+        let exchange = Exchange::new(&start);
+        let mut engine = Engine {
+            start,
+            reports,
+            orders,
+            exchange,
+            zygote: None,
+            zygote_number: 0,
+            registry: None,
+            slots,
+            outbox: Vec::new(),
+            claiming: Claiming::Yes,
+            look: true,
+            ready_told: false,
+            handed_back: None,
+            events,
+            tell,
+        };
+        engine.connect_zygote()?;
+        Ok(engine)
+    }
+
+    /// Works until told to stop.
+    ///
+    /// # Errors
+    /// [`Failure`]: the worker can't go on; what it holds is for others to recover.
+    pub async fn run(&mut self) -> Result<Exit, Failure> {
+        let internal = |error| Failure { exit: Exit::Internal, message: format!("can't handle signals: {error}") };
+        let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
+        loop {
+            self.exchange_if_due().await?;
+            self.start_runners(Instant::now()).await;
+            self.tell_ready();
+            if let Some(exit) = self.drained().await? {
+                return Ok(exit);
+            }
+            let wake = self.exchange.wake();
+            let deadline = tokio::time::Instant::from_std(self.next_deadline());
+            tokio::select! {
+                event = self.events.recv() => {
+                    if let Some(event) = event { self.handle(event); }
+                    // What else has come meanwhile is settled and claimed for in the same step.
+                    while let Ok(event) = self.events.try_recv() { self.handle(event); }
+                }
+                () = wake.rung() => {
+                    if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
+                    self.look = true;
+                }
+                order = self.orders.next() => match order {
+                    Some(order) => self.obey(order),
+                    None => return Err(Failure {
+                        exit: Exit::Internal,
+                        message: "the supervisor is gone".into(),
+                    }),
+                },
+                _ = terminate.recv() => self.obey(Order::Drain {
+                    within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+                }),
+                () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match (order, self.claiming) {
+            (Order::Drain { within_ms }, Claiming::Yes | Claiming::Paused) => {
+                self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
+            }
+            (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
+            (Order::Pause, Claiming::Yes) => self.claiming = Claiming::Paused,
+            (Order::Resume, Claiming::Paused) => {
+                self.claiming = Claiming::Yes;
+                self.look = true;
+            }
+            (Order::Recover { owners }, _) => self.exchange.recover(owners),
+            (Order::Start(_) | Order::Drain { .. } | Order::Pause | Order::Resume, _) => {}
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Runner(number, said) => self.runner_said(number, said),
+            Event::Zygote(number, said) if number == self.zygote_number => self.zygote_said(said),
+            Event::Zygote(..) => {}
+            Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
+            Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
+        }
+    }
+
+    /// Whether there is an application to run tasks of.
+    pub(super) fn python(&self) -> bool {
+        self.start.zygote.is_some()
+    }
+
+    /// Slots in which a task could start now.
+    pub(super) fn free(&self) -> usize {
+        let python = self.python();
+        self.slots.iter().filter(|slot| slot.is_free(python)).count()
+    }
+
+    /// Tasks under way.
+    pub(super) fn busy(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.work.is_some()).count()
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let mut next = Instant::now() + BEAT;
+        let mut sooner = |candidate: Option<Instant>| next = candidate.map_or(next, |candidate| candidate.min(next));
+        sooner(self.exchange.next_deadline());
+        if let Claiming::Draining(deadline) = self.claiming {
+            let passed = self.handed_back.is_some();
+            sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));
+        }
+        for slot in &self.slots {
+            sooner(slot.runner.waits_until());
+            if let Some(work) = &slot.work {
+                sooner(work.soft_limit);
+                sooner(work.hard_limit.map(|(instant, _)| instant));
+            }
+        }
+        next
+    }
+
+    fn tell_ready(&mut self) {
+        let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        if ready && !self.ready_told {
+            tracing::info!("ready: {} slots", self.slots.len());
+            self.reports.send(Report::Ready);
+            self.ready_told = true;
+        }
+    }
+
+    /// The worker can't work for now, for this reason.
+    pub(super) fn waiting(&mut self, reason: String) {
+        self.ready_told = false;
+        self.reports.send(Report::Waiting { reason });
+    }
+}
+
+/// A failure of Redis that waiting won't mend.
+pub(super) fn fatal(error: &BrokerError) -> Failure {
+    let exit = match error.kind {
+        Kind::Configuration | Kind::TooOld => Exit::Config,
+        Kind::Unavailable => Exit::Unavailable,
+        Kind::Unexpected => Exit::Internal,
+    };
+    Failure { exit, message: error.to_string() }
+}

@@ -1,0 +1,276 @@
+//! The worker's side of Redis: one connection, steps, beats, and what to do when it is gone.
+//!
+//! An outage changes nothing for running tasks: what ends meanwhile waits in the outbox. It is logged once when
+//! it begins and once when it ends.
+
+use super::engine::{Claiming, Engine, Failure, fatal};
+use crate::broker::lease::{BEAT, Leases};
+use crate::broker::step::{Step, Stepper};
+use crate::broker::wake::Wake;
+use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
+use crate::channel::{Exit, Start};
+use std::time::{Duration, Instant};
+
+/// First wait before a lost connection is tried again; doubles.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+/// Longest such wait: claiming resumes within 2 s of Redis being back.
+const RETRY_MAX: Duration = Duration::from_millis(1500);
+
+/// Connection and clock.
+pub struct Exchange {
+    pub(super) connection: Option<Connection>,
+    pub(super) keys: Keys,
+    pub(super) leases: Leases,
+    pub(super) stepper: Stepper,
+    /// Dead owners whose claims are to be put back.
+    pub(super) recover: Vec<String>,
+    wake: Wake,
+    sequence: u64,
+    cursor: u32,
+    leased: bool,
+    looked: bool,
+    retry_at: Instant,
+    retry_wait: Duration,
+    outage: Option<Instant>,
+    beat_at: Instant,
+    due_at: Option<Instant>,
+    /// The server's clock (milliseconds since 1970) and when it was read.
+    clock: (i64, Instant),
+}
+
+impl Exchange {
+    /// Not connected yet.
+    pub fn new(start: &Start) -> Exchange {
+        let keys = Keys::new(&start.config.broker, &start.config.queues);
+        let now = Instant::now();
+        Exchange {
+            connection: None,
+            leases: Leases::new(keys.clone()),
+            stepper: Stepper::new(keys.clone(), crate::broker::connection::database(&start.config.results.url)),
+            keys,
+            recover: start.recover.clone(),
+            wake: Wake::default(),
+            sequence: 1,
+            // Workers begin with different queues, so that a light load spreads over them.
+            cursor: start.worker,
+            leased: false,
+            looked: false,
+            retry_at: now,
+            retry_wait: RETRY_MIN,
+            outage: None,
+            beat_at: now,
+            due_at: None,
+            clock: (0, now),
+        }
+    }
+
+    /// What rings when there may be something to claim.
+    pub fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    /// Dead owners to recover with the next exchange.
+    pub fn recover(&mut self, owners: Vec<String>) {
+        self.recover.extend(owners);
+        self.beat_at = Instant::now();
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, why: &str) {
+        if self.connection.take().is_some() {
+            tracing::warn!("Redis lost: {why}; running tasks go on, what ends meanwhile is kept");
+            self.outage = Some(Instant::now());
+            self.retry_at = Instant::now();
+            self.retry_wait = RETRY_MIN;
+        }
+        self.wake = Wake::default();
+    }
+
+    /// A first look for messages was made.
+    pub fn looked(&self) -> bool {
+        self.looked && self.connection.is_some()
+    }
+
+    /// The server's clock, milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.clock.0 + i64::try_from(self.clock.1.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// When there is something to do with Redis, at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.connection {
+            None => Some(self.retry_at),
+            Some(_) => [Some(self.beat_at), self.due_at].into_iter().flatten().min(),
+        }
+    }
+}
+
+impl Engine {
+    /// Does with Redis what is due: connects, beats, recovers, steps.
+    pub(super) async fn exchange_if_due(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        if self.exchange.connection.is_none() {
+            if now < self.exchange.retry_at {
+                return Ok(());
+            }
+            let connected = self.connect().await;
+            self.absorb(connected)?;
+        }
+        if self.exchange.connection.is_some() && now >= self.exchange.beat_at {
+            let beaten = self.beat().await;
+            self.absorb(beaten)?;
+        }
+        if self.exchange.due_at.is_some_and(|due| now >= due) {
+            self.exchange.due_at = None;
+            self.look = true;
+        }
+        let stepped = self.step().await;
+        self.absorb(stepped)
+    }
+
+    /// An outage is waited out; everything else ends the worker.
+    fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(Trouble::LeaseLost) => Err(Failure {
+                exit: Exit::Internal,
+                message: "this worker was silent for too long and others have taken over its tasks; it starts afresh"
+                    .into(),
+            }),
+            Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {
+                let exchange = &mut self.exchange;
+                exchange.lost(&error.to_string());
+                if exchange.outage.is_none() {
+                    tracing::warn!("{error}; trying again until it answers");
+                    exchange.outage = Some(Instant::now());
+                }
+                exchange.retry_at = Instant::now() + exchange.retry_wait;
+                exchange.retry_wait = (exchange.retry_wait * 2).min(RETRY_MAX);
+                self.waiting(error.to_string());
+                Ok(())
+            }
+            Err(Trouble::Broker(error)) => Err(fatal(&error)),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), Trouble> {
+        let exchange = &mut self.exchange;
+        let mut connection = Connection::open(&self.start.config.broker).await?;
+        connection.watch(&exchange.keys).await?;
+        exchange.wake = connection.wake.clone();
+        exchange.connection = Some(connection);
+        exchange.retry_wait = RETRY_MIN;
+        self.look = true;
+        let again = self.exchange.leased;
+        self.beat().await?;
+        if again {
+            self.adopt().await?;
+        }
+        if let Some(since) = self.exchange.outage.take() {
+            tracing::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// After a lost connection: a step may have been made whose answer never came. What it claimed goes back.
+    async fn adopt(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
+        let held = self.exchange.leases.held(connection, &self.start.owner).await?;
+        let known = |claim: &Claim| {
+            self.slots.iter().flat_map(|slot| &slot.work).any(|work| work.sequence == claim.sequence)
+                || self.outbox.iter().any(|settlement| settlement.sequence == claim.sequence)
+        };
+        let unknown: Vec<Claim> = held.into_iter().filter(|claim| !known(claim)).collect();
+        if let Some(last) = unknown.last() {
+            self.exchange.sequence = self.exchange.sequence.max(last.sequence + 1);
+        }
+        // The latest first: each goes in front of the one before.
+        self.outbox.extend(unknown.into_iter().rev().map(super::settle::untouched));
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), Trouble> {
+        let exchange = &mut self.exchange;
+        let Some(connection) = &mut exchange.connection else { return Ok(()) };
+        let figures = super::story::figures(&self.start, &self.reports.figures());
+        let delivery = &self.start.config.delivery;
+        let pulse = exchange.leases.beat(connection, &self.start.owner, &figures, !exchange.leased, delivery).await?;
+        let pulse = pulse.ok_or(Trouble::LeaseLost)?;
+        exchange.leased = true;
+        exchange.beat_at = Instant::now() + BEAT;
+        // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
+        self.look |= pulse.waiting > 0;
+        self.reports.update(|figures| figures.waiting = pulse.waiting);
+        exchange.recover.extend(pulse.expired);
+        self.recover_owners().await
+    }
+
+    /// Settles what has ended and claims for the free slots, in one exchange.
+    async fn step(&mut self) -> Result<(), Trouble> {
+        let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
+        let want = if claims { self.free() } else { 0 };
+        if self.handed_back.is_some() && self.busy() > 0 {
+            return Ok(()); // all that is handed back goes in one step, in order
+        }
+        // What goes back to the front goes latest first: each is put in front of the one before.
+        self.outbox.sort_by_key(|settlement| match settlement.action {
+            Action::Front(_) => u64::MAX - settlement.sequence,
+            _ => 0,
+        });
+        let exchange = &mut self.exchange;
+        let Some(connection) = &mut exchange.connection else { return Ok(()) };
+        if want == 0 && self.outbox.is_empty() {
+            return Ok(());
+        }
+        let step = Step {
+            owner: &self.start.owner,
+            leased: true,
+            sequence: exchange.sequence,
+            want,
+            cursor: exchange.cursor,
+            settlements: &self.outbox,
+        };
+        let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
+        self.outbox.clear();
+        self.stepped(reply, want);
+        Ok(())
+    }
+
+    fn stepped(&mut self, reply: StepReply, want: usize) {
+        let exchange = &mut self.exchange;
+        exchange.clock = (reply.now, Instant::now());
+        exchange.cursor = reply.cursor;
+        exchange.sequence += reply.claims.len() as u64;
+        exchange.due_at = reply.next_due.map(|due| {
+            let wait = u64::try_from(due - reply.now).unwrap_or(0);
+            Instant::now() + Duration::from_millis(wait.min(86_400_000))
+        });
+        if want > 0 {
+            exchange.looked = true;
+            self.look = reply.claims.len() == want;
+        }
+        if !reply.lost.is_empty() {
+            tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");
+        }
+        for claim in reply.claims {
+            self.dispatch(claim, reply.now);
+        }
+        let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
+        self.reports.update(|figures| figures.busy = busy);
+    }
+}
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Redis.
+    Broker(BrokerError),
+    /// Others have taken over.
+    LeaseLost,
+}
+
+impl From<BrokerError> for Trouble {
+    fn from(error: BrokerError) -> Trouble {
+        Trouble::Broker(error)
+    }
+}

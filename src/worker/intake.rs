@@ -1,0 +1,105 @@
+//! What becomes of a message that was just claimed. Pure.
+
+use crate::config::Config;
+use crate::fairness::tenant;
+use crate::message::body::{self, Arguments};
+use crate::message::{Malformed, Message, time};
+use crate::runner::python::Registry;
+use jiff::tz::TimeZone;
+
+/// What is to be done with a message.
+#[derive(Debug)]
+pub enum Plan {
+    /// Run it in Python.
+    Python,
+    /// Run the command configured for it.
+    Command {
+        /// Its arguments.
+        arguments: Arguments,
+        /// Whose task it is.
+        tenant: Option<String>,
+    },
+    /// Not before this time (milliseconds since 1970).
+    Delay(i64),
+    /// It came too late.
+    Expired,
+    /// Nobody here knows the task.
+    Unknown,
+    /// To the dead letters, unread.
+    Dead(Reason, String),
+}
+
+/// Why a message is in the dead letters; the word is part of the interface of `fairstalk dead`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It can't be decoded.
+    Malformed,
+    /// Its content type is not accepted.
+    Refused,
+    /// It is larger than allowed.
+    TooLarge,
+    /// No such task.
+    UnknownTask,
+    /// Its runner died too often.
+    Lost,
+    /// A command task with a callback, chain or chord, which only Celery can go on with.
+    Canvas,
+}
+
+impl Reason {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Malformed => "malformed",
+            Reason::Refused => "refused-content-type",
+            Reason::TooLarge => "too-large",
+            Reason::UnknownTask => "unknown-task",
+            Reason::Lost => "runner-lost",
+            Reason::Canvas => "command-in-canvas",
+        }
+    }
+}
+
+/// Decides; `now` is the broker's clock in milliseconds since 1970.
+pub fn plan(config: &Config, registry: Option<&Registry>, message: &Message, now: i64) -> Plan {
+    match try_plan(config, registry, message, now) {
+        Ok(plan) => plan,
+        Err(malformed) => Plan::Dead(Reason::Malformed, malformed.to_string()),
+    }
+}
+
+fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now: i64) -> Result<Plan, Malformed> {
+    if !config.delivery.accept.contains(&message.content_type) {
+        let why = format!("content type {} is not in [delivery] accept", message.content_type);
+        return Ok(Plan::Dead(Reason::Refused, why));
+    }
+    let headers = &message.headers;
+    let naive = |text: &str| !text.contains(['+', 'Z']) && text.rfind('-').is_none_or(|dash| dash < 10);
+    let zone = [&headers.eta, &headers.expires].into_iter().flatten().any(|text| naive(text)).then(|| {
+        let name = registry.map_or("UTC", |registry| registry.timezone.as_str());
+        TimeZone::get(name).unwrap_or(TimeZone::UTC)
+    });
+    let zone = zone.unwrap_or(TimeZone::UTC);
+    let millis = |field, text: &Option<String>| text.as_deref().map(|text| time::parse(field, text, &zone)).transpose();
+    let command = config.tasks.contains_key(&headers.task);
+    let known = command || registry.is_some_and(|registry| registry.tasks.contains_key(&headers.task));
+    if !known {
+        return Ok(Plan::Unknown);
+    }
+    if millis("expires", &headers.expires)?.is_some_and(|expires| expires < now) {
+        return Ok(Plan::Expired);
+    }
+    if let Some(eta) = millis("eta", &headers.eta)?.filter(|&eta| eta > now) {
+        return Ok(Plan::Delay(eta));
+    }
+    if !command {
+        return Ok(Plan::Python);
+    }
+    let arguments = body::arguments(message)?;
+    if arguments.canvas {
+        let why = "a command task can't have link, link_error, chain or chord: call it from a Python task instead";
+        return Ok(Plan::Dead(Reason::Canvas, why.to_owned()));
+    }
+    let tenant = tenant(&config.tenancy, message, &arguments);
+    Ok(Plan::Command { arguments, tenant })
+}

@@ -1,0 +1,68 @@
+//! Puts back what dead owners held.
+
+use super::engine::Engine;
+use super::exchange::Trouble;
+use super::intake::Reason;
+use super::story;
+use crate::broker::step::Step;
+use crate::broker::{Action, Claim, Settlement};
+use crate::message::{Message, rewrite};
+
+impl Engine {
+    /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted; a message
+    /// that has taken its worker with it too often goes to the dead letters.
+    pub(super) async fn recover_owners(&mut self) -> Result<(), Trouble> {
+        let mut owners = std::mem::take(&mut self.exchange.recover);
+        owners.sort();
+        owners.dedup();
+        owners.retain(|owner| *owner != self.start.owner);
+        while let Some(owner) = owners.last() {
+            let recovered = self.recover_owner(owner).await;
+            if recovered.is_err() {
+                self.exchange.recover = owners;
+                return recovered;
+            }
+            owners.pop();
+        }
+        Ok(())
+    }
+
+    async fn recover_owner(&mut self, owner: &str) -> Result<(), Trouble> {
+        let mut count = 0;
+        loop {
+            let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
+            let claims = self.exchange.leases.seize(connection, owner).await?;
+            if claims.is_empty() {
+                break;
+            }
+            count += claims.len();
+            let now = self.exchange.now();
+            // The latest first: each goes in front of the one before.
+            let settlements: Vec<Settlement> =
+                claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
+            let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
+            let step = Step { owner, leased: false, sequence: 0, want: 0, cursor: 0, settlements: &settlements };
+            self.exchange.stepper.call(connection, &step).await?;
+        }
+        if count > 0 {
+            tracing::warn!(owner, "put back {count} claims of a dead worker");
+        }
+        self.look = true;
+        Ok(())
+    }
+
+    fn given_back(&self, claim: Claim, now: i64) -> Settlement {
+        let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
+        let action = match Message::parse(claim.raw) {
+            Ok(message) if message.deliveries + 1 >= self.start.config.delivery.max_deliveries => {
+                let text = format!("its worker died {} times while it ran", message.deliveries + 1);
+                let entry = story::entry(&self.start, Reason::Lost, &text, &queue, Some(&message), now);
+                Action::Dead { message: message.raw, entry }
+            }
+            Ok(message) => Action::Front(rewrite::redelivered(&message, true)),
+            // Whoever claims it next sees for himself.
+            Err((_, raw)) => Action::Front(raw),
+        };
+        Settlement { sequence: claim.sequence, action, stores: Vec::new() }
+    }
+}

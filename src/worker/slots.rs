@@ -1,0 +1,100 @@
+//! The slots of one worker: each can have one task under way and, where there is an application, has one runner.
+
+use super::work::Work;
+use crate::runner::python::PythonRunner;
+use std::time::{Duration, Instant};
+
+/// Bits of a runner's number that name its slot; the rest count its incarnations.
+const SLOT_BITS: u32 = 16;
+
+/// First wait before a runner that died is replaced, when the one before died too without finishing a task.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest such wait.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// One slot.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// The task under way.
+    pub work: Option<Work>,
+    /// Its Python runner.
+    pub runner: RunnerState,
+    /// Runners that died in a row without having finished a task.
+    pub failures: u32,
+    /// Tasks the present runner has finished.
+    pub finished: u32,
+    incarnation: u64,
+}
+
+/// The Python runner of a slot.
+#[derive(Debug, Default)]
+pub enum RunnerState {
+    /// There is none, and none is wanted before this time.
+    #[default]
+    Absent,
+    /// There will be one at this time.
+    Waiting(Instant),
+    /// Forked, not ready.
+    Starting(PythonRunner),
+    /// Can take a task.
+    Ready(PythonRunner),
+    /// Asked to go; its end is awaited.
+    Retiring(PythonRunner),
+}
+
+impl RunnerState {
+    /// The process, if there is one.
+    pub fn process(&mut self) -> Option<&mut PythonRunner> {
+        match self {
+            RunnerState::Starting(runner) | RunnerState::Ready(runner) | RunnerState::Retiring(runner) => Some(runner),
+            RunnerState::Absent | RunnerState::Waiting(_) => None,
+        }
+    }
+
+    /// When the next one is to be started.
+    pub fn waits_until(&self) -> Option<Instant> {
+        match self {
+            RunnerState::Waiting(until) => Some(*until),
+            _ => None,
+        }
+    }
+}
+
+impl Slot {
+    /// A new number for the next runner of slot `index`.
+    pub fn next_number(&mut self, index: usize) -> u64 {
+        self.incarnation += 1;
+        self.incarnation << SLOT_BITS | index as u64
+    }
+
+    /// Whether `number` is that of the present runner.
+    pub fn is_current(&self, number: u64) -> bool {
+        number >> SLOT_BITS == self.incarnation
+    }
+
+    /// Whether a task could start here now.
+    pub fn is_free(&self, python: bool) -> bool {
+        self.work.is_none() && (!python || matches!(self.runner, RunnerState::Ready(_)))
+    }
+
+    /// Whether its runner, where it needs one, has started.
+    pub fn is_warm(&self, python: bool) -> bool {
+        !python || matches!(self.runner, RunnerState::Ready(_) | RunnerState::Retiring(_))
+    }
+
+    /// The runner is dead: when to start the next one.
+    pub fn runner_died(&mut self, now: Instant) {
+        let wait = match self.failures {
+            0 => Duration::ZERO,
+            failures => BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX),
+        };
+        self.failures += 1;
+        self.finished = 0;
+        self.runner = RunnerState::Waiting(now + wait);
+    }
+}
+
+/// Slot a runner's number belongs to.
+pub fn slot_of(number: u64) -> usize {
+    (number & ((1 << SLOT_BITS) - 1)) as usize
+}
