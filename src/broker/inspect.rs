@@ -1,1 +1,124 @@
-//! x
+//! What the reading commands ask Redis. Nothing here changes anything.
+
+use super::{BrokerError, Connection, Keys};
+use serde::Serialize;
+use serde_json::Value;
+
+/// What waits in one queue.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QueueFigures {
+    /// Its name.
+    pub queue: String,
+    /// Messages in its lists.
+    pub waiting: u64,
+    /// Of these, by kombu's priority step (0, 3, 6, 9).
+    pub by_priority: [u64; 4],
+}
+
+/// Messages that are in no queue.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Elsewhere {
+    /// Claimed by some worker (fairstalk's or Celery's).
+    pub claimed: u64,
+    /// Waiting for their time.
+    pub delayed: u64,
+    /// In the dead letters.
+    pub dead: u64,
+}
+
+/// One worker process that holds a lease.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkerFigures {
+    /// Its owner name.
+    pub owner: String,
+    /// What it last said of itself.
+    pub figures: Value,
+    /// Messages it holds.
+    pub claimed: u64,
+}
+
+/// One dead letter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLetter {
+    /// Name under which it can be asked for.
+    pub name: String,
+    /// Why it is there, and what is known of it.
+    pub entry: Value,
+}
+
+/// All queues, in their order.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn queues(connection: &mut Connection, keys: &Keys) -> Result<Vec<QueueFigures>, BrokerError> {
+    let mut pipeline = redis::pipe();
+    for queue in &keys.queues {
+        for list in keys.lists(queue) {
+            pipeline.cmd("LLEN").arg(list);
+        }
+    }
+    let lengths: Vec<u64> = connection.pipeline(&pipeline).await?;
+    let figures = keys.queues.iter().zip(lengths.chunks_exact(4)).map(|(queue, lengths)| QueueFigures {
+        queue: queue.clone(),
+        waiting: lengths.iter().sum(),
+        by_priority: [lengths[0], lengths[1], lengths[2], lengths[3]],
+    });
+    Ok(figures.collect())
+}
+
+/// What is in no queue.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn elsewhere(connection: &mut Connection, keys: &Keys) -> Result<Elsewhere, BrokerError> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("HLEN").arg(keys.unacked()).cmd("ZCARD").arg(keys.delayed()).cmd("ZCARD").arg(keys.dead());
+    let (claimed, delayed, dead) = connection.pipeline(&pipeline).await?;
+    Ok(Elsewhere { claimed, delayed, dead })
+}
+
+/// All workers of all hosts, by name.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<WorkerFigures>, BrokerError> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("ZRANGE").arg(keys.owners()).arg(0).arg(-1).cmd("HGETALL").arg(keys.figures());
+    let (owners, figures): (Vec<String>, std::collections::HashMap<String, String>) =
+        connection.pipeline(&pipeline).await?;
+    let mut pipeline = redis::pipe();
+    for owner in &owners {
+        pipeline.cmd("HLEN").arg(keys.claims(owner));
+    }
+    let claimed: Vec<u64> = if owners.is_empty() { Vec::new() } else { connection.pipeline(&pipeline).await? };
+    let mut workers: Vec<WorkerFigures> = owners
+        .into_iter()
+        .zip(claimed)
+        .map(|(owner, claimed)| {
+            let figures = figures.get(&owner).and_then(|json| serde_json::from_str(json).ok()).unwrap_or(Value::Null);
+            WorkerFigures { owner, figures, claimed }
+        })
+        .collect();
+    workers.sort_by_key(|worker| worker.figures["node"].to_string());
+    Ok(workers)
+}
+
+/// The latest dead letters, the latest first.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn dead(connection: &mut Connection, keys: &Keys, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+    let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
+    let names: Vec<String> =
+        connection.query(redis::cmd("ZREVRANGE").arg(keys.dead()).arg(0).arg(last.max(0))).await?;
+    if names.is_empty() || limit == 0 {
+        return Ok(Vec::new());
+    }
+    let entries: Vec<Option<String>> =
+        connection.query(redis::cmd("HMGET").arg(keys.dead_entries()).arg(&names)).await?;
+    let letters = names.into_iter().zip(entries).map(|(name, entry)| {
+        let entry = entry.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null);
+        DeadLetter { name, entry }
+    });
+    Ok(letters.collect())
+}

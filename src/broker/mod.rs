@@ -8,6 +8,7 @@ pub mod error;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
+pub mod publish;
 pub mod step;
 pub mod wake;
 
