@@ -1,18 +1,19 @@
 //! fairstalk runs the background tasks of a multi-tenant Celery application.
 //!
 //! The modules stand in the order in which a message meets them. An arrow points down only: a module
-//! uses those above it in this list, never those below (`tests/layering.rs` holds it to that).
+//! uses those above it in this list, never those below (`tests/layering.rs` holds it to that, and
+//! `rustfmt.toml` keeps the list from being sorted by name).
 
-pub mod broker;
-pub mod celery;
-pub mod channel;
-pub mod cli;
 pub mod config;
-pub mod fairness;
-pub mod message;
-pub mod results;
-pub mod routing;
-pub mod runner;
-pub mod supervisor;
+pub mod channel;
 pub mod telemetry;
+pub mod routing;
+pub mod message;
+pub mod fairness;
+pub mod broker;
+pub mod runner;
+pub mod results;
+pub mod celery;
 pub mod worker;
+pub mod supervisor;
+pub mod cli;

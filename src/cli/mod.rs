@@ -1,1 +1,188 @@
-//! (skeleton)
+//! Arguments to library call to exit code. Each command has its file, with its arguments and what it does.
+
+pub mod check;
+pub mod dead;
+pub mod enqueue;
+pub mod output;
+pub mod queues;
+pub mod route;
+pub mod run;
+pub mod status;
+
+use crate::channel::Exit;
+use crate::config::{Config, Environment, Problems, Surroundings};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where the configuration is, unless told otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/fairstalk/fairstalk.toml";
+
+/// A fair, crash-safe worker daemon for multi-tenant Celery applications on Redis.
+#[derive(Debug, Parser)]
+#[command(name = "fairstalk", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Configuration file [default: $FAIRSTALK_CONFIG, else /etc/fairstalk/fairstalk.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do. A command is listed here from the change on that makes it work: `run`, `check`, `enqueue`, `status`,
+/// `queues`, `dead` and a hidden `worker` have their arguments in files of their own already.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the queue of each user
+    Route(route::Args),
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// The exit code, when clap has already answered: help and version on stdout, a usage error on stderr.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        Cli::try_parse_from(arguments).map_err(|answer| {
+            // Nobody left to tell if this fails too.
+            let _ = answer.print();
+            if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
+        })
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What went wrong, with the exit code in [`Error::exit`].
+    pub fn run(&self) -> Result<Exit, Error> {
+        let settings = Settings::new(self.config.clone(), Surroundings::of_process());
+        match &self.command {
+            Command::Route(args) => route::run(args, &settings),
+        }
+    }
+}
+
+/// Which configuration a command works with.
+pub struct Settings {
+    file: PathBuf,
+    /// Somebody named the file, so it must be there.
+    chosen: bool,
+    /// Environment and machine.
+    pub surroundings: Surroundings,
+}
+
+impl Settings {
+    /// The file of `--config`, else of `FAIRSTALK_CONFIG`, else [`DEFAULT_CONFIG`].
+    pub fn new(option: Option<PathBuf>, surroundings: Surroundings) -> Self {
+        let named = option.or_else(|| variable(&surroundings.environment));
+        let chosen = named.is_some();
+        Settings { file: named.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)), chosen, surroundings }
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether there is no file and nobody asked for one, so that a command may do with the defaults.
+    pub fn may_do_without(&self) -> bool {
+        let missing = || self.file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        !self.chosen && missing()
+    }
+
+    /// The whole configuration.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every problem of it.
+    pub fn config(&self) -> Result<Config, Error> {
+        Ok(crate::config::load(&self.file, &self.surroundings)?)
+    }
+}
+
+/// An empty variable is the same as none, as shells and units leave it behind.
+fn variable(environment: &Environment) -> Option<PathBuf> {
+    environment.get("FAIRSTALK_CONFIG").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+/// Why a command failed. A variant is a step, the source its cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// The command can't work with this configuration.
+    #[error("{0}")]
+    Unfit(String),
+    /// Input could not be read.
+    #[error("can't read the standard input")]
+    Input(#[source] std::io::Error),
+    /// Output could not be written.
+    #[error("can't write to the standard output")]
+    Output(#[source] std::io::Error),
+}
+
+impl Error {
+    /// The exit code that goes with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Config(_) | Error::Unfit(_) => Exit::Config,
+            Error::Input(_) | Error::Output(_) => Exit::Internal,
+        }
+    }
+}
+
+/// An error and its causes, in one line each way down: `a: b: c`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(file: &str, chosen: bool) -> Settings {
+        let surroundings = Surroundings { environment: Environment::default(), cores: 1 };
+        Settings { file: PathBuf::from(file), chosen, surroundings }
+    }
+
+    #[test]
+    fn the_defaults_stand_in_only_for_a_file_that_nobody_named_and_that_is_not_there() {
+        assert!(settings("/nowhere/fairstalk.toml", false).may_do_without());
+        assert!(!settings("/nowhere/fairstalk.toml", true).may_do_without());
+        // There, though perhaps not readable: its queues may differ from the defaults.
+        assert!(!settings("/dev/null", false).may_do_without());
+    }
+
+    #[test]
+    fn the_option_wins_over_the_variable() {
+        let variable =
+            |value: &str| Surroundings { environment: [("FAIRSTALK_CONFIG", value)].into_iter().collect(), cores: 1 };
+        let file = |option: Option<&str>, value| {
+            let settings = Settings::new(option.map(PathBuf::from), variable(value));
+            (settings.file().to_owned(), settings.chosen)
+        };
+        assert_eq!(file(Some("/a"), "/b"), (PathBuf::from("/a"), true));
+        assert_eq!(file(None, "/b"), (PathBuf::from("/b"), true));
+        assert_eq!(file(None, ""), (PathBuf::from(DEFAULT_CONFIG), false));
+    }
+
+    #[test]
+    fn every_commands_arguments_are_consistent() {
+        use clap::Args;
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        let empty = || clap::Command::new("test");
+        run::Args::augment_args(empty()).debug_assert();
+        check::Args::augment_args(empty()).debug_assert();
+        status::Args::augment_args(empty()).debug_assert();
+        queues::Args::augment_args(empty()).debug_assert();
+        dead::Args::augment_args(empty()).debug_assert();
+        enqueue::Args::augment_args(empty()).debug_assert();
+    }
+}

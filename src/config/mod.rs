@@ -1,11 +1,34 @@
-//! The validated configuration. How it is read, checked and overridden is in [`load`].
+//! The validated configuration. How it is read, checked and overridden is in [`load()`].
+//!
+//! The shape of the file and the types here are different things on purpose: only validated values leave
+//! this folder, so that nobody further down has to ask again whether a number is in its range.
+
+mod broker;
+mod credentials;
+mod environment;
+mod keys;
+mod load;
+mod problem;
+mod queues;
+mod reader;
+mod redis_url;
+mod tasks;
+mod units;
+mod workers;
+mod written;
+
+pub use environment::Environment;
+pub use keys::{SECTIONS, variable};
+pub use load::{Surroundings, load, load_queues, parse, parse_queues};
+pub use problem::{Problem, Problems};
+pub use units::parse_duration;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything fairstalk can be told. Only [`load`] makes one.
+/// Everything fairstalk can be told. Only [`load()`] makes one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// `[broker]`
@@ -185,6 +208,38 @@ pub enum TaskLines {
     Failures,
     /// Every task, at its start and its end.
     All,
+}
+
+impl Config {
+    /// Whether there is anything to run; commands that only look at queues work without.
+    ///
+    /// # Errors
+    /// One problem, if there is neither a `[python]` section nor a `[tasks."name"]`.
+    pub fn runnable(&self) -> Result<(), Problems> {
+        if self.python.is_some() || !self.tasks.is_empty() {
+            return Ok(());
+        }
+        let reason = "there is nothing to run: neither [python] nor any [tasks.\"name\"] is given";
+        let remedy = "name the Celery application, [python] app = \"imgbackend\", or describe a command task";
+        Err(Problems::one("the configuration", Problem::new("python.app", reason, remedy)))
+    }
+}
+
+impl Workers {
+    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
+    pub fn node_name(&self, worker: u32, host: &str) -> String {
+        let mut name = String::new();
+        let mut rest = self.name.chars();
+        while let Some(c) = rest.next() {
+            match if c == '%' { rest.next() } else { None } {
+                Some('i') => name.push_str(&worker.to_string()),
+                Some('h') => name.push_str(host),
+                Some(other) => name.push(other),
+                None => name.push(c),
+            }
+        }
+        name
+    }
 }
 
 impl std::fmt::Debug for Broker {

@@ -1,0 +1,110 @@
+//! `[workers]`, `[tenancy]` and `[log]`.
+
+use super::load::Source;
+use super::problem::Complaint;
+use super::reader::Amount;
+use super::{Level, Log, TaskLines, Tenancy, Workers};
+use std::time::Duration;
+
+/// Most worker processes.
+const PROCESSES: u32 = 64;
+/// Most slots in each.
+const CONCURRENCY: u32 = 256;
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn read(source: &mut Source<'_>) -> Workers {
+    let cores = source.surroundings.cores.max(1);
+    let mut section = source.section("workers");
+    let processes = match section.amount("processes", 1..=PROCESSES) {
+        Some(Amount::Auto) => cores.min(PROCESSES),
+        Some(Amount::Exactly(number)) => number,
+        None => 2,
+    };
+    let concurrency = match section.amount("concurrency", 1..=CONCURRENCY) {
+        Some(Amount::Auto) => (cores.saturating_mul(2) / processes).clamp(1, CONCURRENCY),
+        Some(Amount::Exactly(number)) => number,
+        None => 4,
+    };
+    let name = section.word("name").unwrap_or_else(|| "worker%i@%h".to_owned());
+    let workers = Workers {
+        processes,
+        concurrency,
+        name,
+        drain_timeout: section.duration("drain_timeout", Duration::ZERO..=DAY).unwrap_or(Duration::from_secs(60)),
+        liveness_timeout: section
+            .duration("liveness_timeout", Duration::from_secs(3)..=Duration::from_secs(3600))
+            .unwrap_or(Duration::from_secs(10)),
+        restart_min: section
+            .duration("restart_min", Duration::from_millis(1)..=Duration::from_secs(3600))
+            .unwrap_or(Duration::from_millis(200)),
+        restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
+    };
+    if let Err(complaint) = check_name(&workers.name, processes) {
+        section.complain("name", complaint);
+    }
+    let comparable = !section.refused("restart_min") && !section.refused("restart_max");
+    if comparable && workers.restart_min > workers.restart_max {
+        let key = if section.given("restart_min") { "restart_min" } else { "restart_max" };
+        let show = super::units::show_duration;
+        let reason = format!(
+            "restart_min, {}, is longer than restart_max, {}",
+            show(workers.restart_min),
+            show(workers.restart_max)
+        );
+        section.complain(key, Complaint::new(reason, "let restart_min be the shorter one"));
+    }
+    section.finish();
+    workers
+}
+
+fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
+    let mut numbered = false;
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '%' => match rest.next() {
+                Some('i') => numbered = true,
+                Some('h' | '%') => {}
+                _ => {
+                    return Err(Complaint::new(
+                        "has a % before something other than i, h and %",
+                        "%i is the number of the worker, %h the host, %% a percent sign",
+                    ));
+                }
+            },
+            ',' => {
+                return Err(Complaint::new(
+                    "holds a comma, which separates names in `celery inspect -d`",
+                    "take it out",
+                ));
+            }
+            c if c.is_whitespace() => return Err(Complaint::new("holds white space", "take it out")),
+            _ => {}
+        }
+    }
+    if processes > 1 && !numbered {
+        let reason = format!("gives all {processes} workers the same name");
+        return Err(Complaint::new(reason, "put %i, the number of the worker, into it"));
+    }
+    Ok(())
+}
+
+pub(super) fn read_tenancy(source: &mut Source<'_>) -> Tenancy {
+    let mut section = source.section("tenancy");
+    let tenancy = Tenancy { parameter: section.word("parameter"), header: section.word("header") };
+    section.finish();
+    tenancy
+}
+
+pub(super) fn read_log(source: &mut Source<'_>) -> Log {
+    let mut section = source.section("log");
+    let levels = [("debug", Level::Debug), ("info", Level::Info), ("warning", Level::Warning), ("error", Level::Error)];
+    let log = Log {
+        level: section.choice("level", &levels).unwrap_or(Level::Info),
+        tasks: section
+            .choice("tasks", &[("failures", TaskLines::Failures), ("all", TaskLines::All)])
+            .unwrap_or(TaskLines::Failures),
+    };
+    section.finish();
+    log
+}
