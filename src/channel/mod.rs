@@ -42,8 +42,6 @@ pub enum Order {
     Drain {
         /// Milliseconds from receipt.
         within_ms: u64,
-        /// No other worker of this daemon stays: the last one leaves the broker as stock Celery expects it.
-        last: bool,
     },
     /// Hand back everything now and exit.
     HandBack,
