@@ -1,5 +1,6 @@
 //! What can go wrong with Redis, sorted by what is to be done about it.
 
+use crate::channel::Exit;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// A failed exchange with Redis.
@@ -29,6 +30,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The exit code that goes with it.
+    pub fn exit(self) -> Exit {
+        match self {
+            Kind::Configuration | Kind::TooOld => Exit::Config,
+            Kind::Unavailable => Exit::Unavailable,
+            Kind::Unexpected => Exit::Internal,
+        }
+    }
+
     fn remedy(self) -> &'static str {
         match self {
             Kind::Unavailable => "",

@@ -109,8 +109,7 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
 /// [`BrokerError`].
 pub async fn dead(connection: &mut Connection, keys: &Keys, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
     let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
-    let names: Vec<String> =
-        connection.query(redis::cmd("ZREVRANGE").arg(keys.dead()).arg(0).arg(last.max(0))).await?;
+    let names: Vec<String> = connection.query(redis::cmd("ZREVRANGE").arg(keys.dead()).arg(0).arg(last.max(0))).await?;
     if names.is_empty() || limit == 0 {
         return Ok(Vec::new());
     }

@@ -1,26 +1,101 @@
-//! Arguments of `fairstalk enqueue`.
+//! `fairstalk enqueue`: send a task as Celery's `apply_async(queue=…)` does.
+
+use super::redis::{block_on, connect};
+use super::{Error, Settings, output};
+use crate::broker::publish;
+use crate::channel::Exit;
+use crate::config::Config;
+use crate::message::compose::{NewTask, compose, unique_id};
+use crate::routing;
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
 
 /// Send a task as Celery's `apply_async` would.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the task
-    pub task: String,
+    task: String,
     /// User whose task it is: decides the queue. Without one it goes to the default queue
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
-    pub user: Option<String>,
+    user: Option<String>,
     /// Positional arguments, a JSON list
-    #[arg(long, value_name = "JSON", default_value = "[]")]
-    pub args: String,
+    #[arg(long, value_name = "JSON", default_value = "[]", value_parser = json_list)]
+    args: Value,
     /// Named arguments, a JSON object
-    #[arg(long, value_name = "JSON", default_value = "{}")]
-    pub kwargs: String,
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json_object)]
+    kwargs: Value,
     /// So many messages
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub count: u32,
+    count: u32,
     /// Not before so long from now: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = crate::config::parse_duration)]
-    pub countdown: Option<std::time::Duration>,
-    /// Wait for the results and print them
+    countdown: Option<Duration>,
+    /// Wait for the results and print them, one JSON object per line; exit code 70 if one is a failure
     #[arg(long)]
-    pub wait: bool,
+    wait: bool,
+}
+
+fn json_list(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_array() { Ok(value) } else { Err("is not a JSON list".to_owned()) }
+}
+
+fn json_object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("is not a JSON object".to_owned()) }
+}
+
+/// Prints the task ids, or with `--wait` the results.
+///
+/// # Errors
+/// A configuration that can't be used, Redis out of reach, or output that fails.
+pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
+    let answers = block_on(send(args, settings))?;
+    let failed = args.wait && answers.iter().any(|answer| !answer.contains(r#""status": "SUCCESS""#));
+    output::print(|out| {
+        for answer in &answers {
+            writeln!(out, "{answer}").map_err(Error::Output)?;
+        }
+        Ok(())
+    })?;
+    Ok(if failed { Exit::Internal } else { Exit::Ok })
+}
+
+async fn send(args: &Args, settings: &Settings) -> Result<Vec<String>, Error> {
+    let (config, keys, mut connection) = connect(settings).await?;
+    let queue = queue(&config, args.user.as_deref())?;
+    let origin = format!("gen{}@{}", std::process::id(), super::host_name());
+    let eta = args.countdown.map(|wait| {
+        let due = SystemTime::now() + wait;
+        let since = due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    });
+    let ids: Vec<String> = (0..args.count).map(|_| unique_id()).collect();
+    let messages: Vec<String> = ids
+        .iter()
+        .map(|id| {
+            let (args, kwargs, task) = (&args.args, &args.kwargs, args.task.as_str());
+            compose(&NewTask { task, id, queue: &queue, args, kwargs, eta, origin: &origin })
+        })
+        .collect();
+    publish::publish(&mut connection, &keys, &queue, &messages).await?;
+    if !args.wait {
+        return Ok(ids);
+    }
+    let mut results = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let key = format!("{}celery-task-meta-{id}", config.results.key_prefix);
+        results.push(publish::result(&mut connection, &key).await?);
+    }
+    Ok(results)
+}
+
+fn queue(config: &Config, user: Option<&str>) -> Result<String, Error> {
+    match user {
+        None => Ok(config.queues.default.clone()),
+        Some(user) => routing::numbered_queue(&config.queues, user.as_bytes()).map(str::to_owned).ok_or_else(|| {
+            let why = "the queues are given by [queues] names, so a user has no queue of his own; leave out --user";
+            Error::Unfit(why.to_owned())
+        }),
+    }
 }

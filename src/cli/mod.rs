@@ -5,10 +5,12 @@ pub mod dead;
 pub mod enqueue;
 pub mod output;
 pub mod queues;
+pub mod redis;
 pub mod route;
 pub mod run;
 pub mod status;
 
+use crate::broker::BrokerError;
 use crate::channel::Exit;
 use crate::config::{Config, Environment, Problems, Surroundings};
 use clap::{Parser, Subcommand};
@@ -29,12 +31,23 @@ pub struct Cli {
     command: Command,
 }
 
-/// What to do. A command is listed here from the change on that makes it work: `run`, `check`, `enqueue`, `status`,
-/// `queues`, `dead` and a hidden `worker` have their arguments in files of their own already.
+/// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Check(check::Args),
     /// Print the queue of each user
     Route(route::Args),
+    Enqueue(enqueue::Args),
+    Status(status::Args),
+    Queues(queues::Args),
+    Dead(dead::Args),
+    /// A worker process, started by `run`
+    #[command(hide = true)]
+    Worker {
+        /// Number of the worker, for `ps`
+        number: u32,
+    },
 }
 
 impl Cli {
@@ -57,7 +70,14 @@ impl Cli {
     pub fn run(&self) -> Result<Exit, Error> {
         let settings = Settings::new(self.config.clone(), Surroundings::of_process());
         match &self.command {
+            Command::Run(args) => run::run(args, &settings),
+            Command::Check(args) => check::run(args, &settings),
             Command::Route(args) => route::run(args, &settings),
+            Command::Enqueue(args) => enqueue::run(args, &settings),
+            Command::Status(args) => status::run(args, &settings),
+            Command::Queues(args) => queues::run(args, &settings),
+            Command::Dead(args) => dead::run(args, &settings),
+            Command::Worker { .. } => Ok(crate::worker::main()),
         }
     }
 }
@@ -114,6 +134,12 @@ pub enum Error {
     /// The command can't work with this configuration.
     #[error("{0}")]
     Unfit(String),
+    /// Redis.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The process itself.
+    #[error("the system refuses what the command needs")]
+    Runtime(#[source] std::io::Error),
     /// Input could not be read.
     #[error("can't read the standard input")]
     Input(#[source] std::io::Error),
@@ -127,9 +153,15 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Config(_) | Error::Unfit(_) => Exit::Config,
-            Error::Input(_) | Error::Output(_) => Exit::Internal,
+            Error::Broker(error) => error.kind.exit(),
+            Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }
     }
+}
+
+/// Name of this host.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// An error and its causes, in one line each way down: `a: b: c`.
@@ -175,14 +207,6 @@ mod tests {
 
     #[test]
     fn every_commands_arguments_are_consistent() {
-        use clap::Args;
         <Cli as clap::CommandFactory>::command().debug_assert();
-        let empty = || clap::Command::new("test");
-        run::Args::augment_args(empty()).debug_assert();
-        check::Args::augment_args(empty()).debug_assert();
-        status::Args::augment_args(empty()).debug_assert();
-        queues::Args::augment_args(empty()).debug_assert();
-        dead::Args::augment_args(empty()).debug_assert();
-        enqueue::Args::augment_args(empty()).debug_assert();
     }
 }

@@ -1,20 +1,46 @@
-//! Arguments of `fairstalk run`.
+//! `fairstalk run`: the daemon, in the foreground.
+
+use super::{Error, Settings};
+use crate::channel::Exit;
+use crate::config::LogFormat;
+use crate::runner::python::launch;
+use crate::supervisor::{self, Launcher, ZygoteLauncher};
+use crate::telemetry;
 
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Shape of log lines; auto: the journal's own protocol under systemd, text on a terminal, else JSON
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Auto)]
-    pub log_format: LogFormat,
+    /// Form of log lines, in place of [log] format: auto, text or json
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
 }
 
-/// Shape of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// What fits the place the daemon runs in.
-    Auto,
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
+fn log_format(word: &str) -> Result<LogFormat, String> {
+    match word {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("write auto, text or json".to_owned()),
+    }
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// A configuration that can't be used. Everything later is in the log and the exit code.
+pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
+    let mut config = settings.config()?;
+    config.runnable()?;
+    if let Some(format) = args.log_format {
+        config.log.format = format;
+    }
+    telemetry::init("supervisor", config.log.level, config.log.format);
+    let launcher = Launcher::own_image(ZygoteLauncher {
+        command: Box::new(|python, _| launch::command(python)),
+        bootstrap: Box::new(|config, listener| match &config.python {
+            Some(python) => launch::bootstrap(config, python, Some(listener)),
+            None => String::new(),
+        }),
+    });
+    Ok(supervisor::run(config, launcher))
 }

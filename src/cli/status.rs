@@ -1,9 +1,58 @@
-//! Arguments of `fairstalk status`.
+//! `fairstalk status`: what the workers of all hosts are doing, asked of Redis.
 
-/// Show how the daemon and its workers are.
+use super::redis::{block_on, connect};
+use super::{Error, Settings, output};
+use crate::broker::inspect;
+use crate::channel::{Beat, Exit};
+use serde_json::json;
+
+/// Show the workers and what waits for them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// One JSON object
     #[arg(long)]
-    pub json: bool,
+    json: bool,
+}
+
+/// Prints a line for each worker and a line of sums.
+///
+/// # Errors
+/// A configuration that can't be used, Redis out of reach, or output that fails.
+pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
+    let (workers, elsewhere, waiting) = block_on(async {
+        let (_, keys, mut connection) = connect(settings).await?;
+        let workers = inspect::workers(&mut connection, &keys).await?;
+        let elsewhere = inspect::elsewhere(&mut connection, &keys).await?;
+        let queues = inspect::queues(&mut connection, &keys).await?;
+        Ok((workers, elsewhere, queues.iter().map(|queue| queue.waiting).sum::<u64>()))
+    })?;
+    output::print(|out| {
+        if args.json {
+            let status = json!({"workers": workers, "waiting": waiting, "claimed": elsewhere.claimed,
+                "delayed": elsewhere.delayed, "dead": elsewhere.dead});
+            return writeln!(out, "{status}").map_err(Error::Output);
+        }
+        if workers.is_empty() {
+            writeln!(out, "no worker is running").map_err(Error::Output)?;
+        } else {
+            let heading =
+                format!("{:<28} {:>8} {:>9} {:>10} {:>8} {:>8}", "WORKER", "PID", "BUSY", "DONE", "FAILED", "RETRIED");
+            writeln!(out, "{heading}").map_err(Error::Output)?;
+        }
+        for worker in &workers {
+            let figures = &worker.figures;
+            let beat: Beat = serde_json::from_value(figures["figures"].clone()).unwrap_or_default();
+            let node = figures["node"].as_str().unwrap_or(&worker.owner);
+            let busy = format!("{}/{}", beat.busy, beat.slots);
+            writeln!(
+                out,
+                "{node:<28} {:>8} {busy:>9} {:>10} {:>8} {:>8}",
+                figures["pid"], beat.done, beat.failed, beat.retried
+            )
+            .map_err(Error::Output)?;
+        }
+        let (claimed, delayed, dead) = (elsewhere.claimed, elsewhere.delayed, elsewhere.dead);
+        writeln!(out, "{waiting} waiting, {claimed} claimed, {delayed} delayed, {dead} dead").map_err(Error::Output)
+    })?;
+    Ok(Exit::Ok)
 }

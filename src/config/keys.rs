@@ -13,7 +13,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("tenancy", &["parameter", "header"]),
     ("results", &["url", "expires", "key_prefix"]),
     ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
-    ("log", &["level", "tasks"]),
+    ("log", &["level", "tasks", "format"]),
     (TASKS, TASK),
 ];
 

@@ -3,7 +3,7 @@
 use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Amount;
-use super::{Level, Log, TaskLines, Tenancy, Workers};
+use super::{Level, Log, LogFormat, TaskLines, Tenancy, Workers};
 use std::time::Duration;
 
 /// Most worker processes.
@@ -99,11 +99,13 @@ pub(super) fn read_tenancy(source: &mut Source<'_>) -> Tenancy {
 pub(super) fn read_log(source: &mut Source<'_>) -> Log {
     let mut section = source.section("log");
     let levels = [("debug", Level::Debug), ("info", Level::Info), ("warning", Level::Warning), ("error", Level::Error)];
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     let log = Log {
         level: section.choice("level", &levels).unwrap_or(Level::Info),
         tasks: section
             .choice("tasks", &[("failures", TaskLines::Failures), ("all", TaskLines::All)])
             .unwrap_or(TaskLines::Failures),
+        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
     };
     section.finish();
     log

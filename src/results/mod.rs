@@ -4,19 +4,9 @@
 use crate::broker::Store;
 use crate::config::Results;
 use crate::message::{Message, time};
+use crate::runner::Exception;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-
-/// An exception as Celery's JSON form of it: Python imports `module` and calls `kind(*arguments)`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exception {
-    /// Class name.
-    pub kind: &'static str,
-    /// Module it is imported from.
-    pub module: &'static str,
-    /// Arguments.
-    pub arguments: Value,
-}
 
 /// State and content of a result.
 #[derive(Debug)]
@@ -56,11 +46,5 @@ pub fn store(results: &Results, message: &Message, state: &State, now: i64) -> S
         key: format!("{}celery-task-meta-{}", results.key_prefix, headers.id).into_bytes(),
         value: value.into_bytes(),
         ttl_ms: i64::try_from(results.expires.as_millis()).unwrap_or(0),
-    }
-}
-
-impl Exception {
-    fn to_json(&self) -> String {
-        json!({"exc_type": self.kind, "exc_message": self.arguments, "exc_module": self.module}).to_string()
     }
 }

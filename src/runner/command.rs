@@ -3,9 +3,9 @@
 //! The task goes in as JSON on standard input; the result comes out as JSON on standard output; a non-zero exit
 //! status is a failure and standard error its explanation.
 
+use super::Exception;
 use super::leash::die_with_parent;
 use crate::config::CommandTask;
-use crate::results::Exception;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use serde_json::value::RawValue;

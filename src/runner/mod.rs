@@ -5,6 +5,7 @@ mod leash;
 pub mod python;
 
 use crate::broker::Store;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How a task ended.
@@ -66,6 +67,24 @@ pub struct Detail {
     pub expected: bool,
     /// When the next attempt is due, in words.
     pub when: Option<String>,
+}
+
+/// An exception as Celery's JSON form of it: Python imports `module` and calls `kind(*arguments)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exception {
+    /// Class name.
+    pub kind: &'static str,
+    /// Module it is imported from.
+    pub module: &'static str,
+    /// Arguments.
+    pub arguments: Value,
+}
+
+impl Exception {
+    /// JSON of it, as it stands in a stored result.
+    pub fn to_json(&self) -> String {
+        json!({"exc_type": self.kind, "exc_message": self.arguments, "exc_module": self.module}).to_string()
+    }
 }
 
 /// What a runner says while it works.

@@ -4,7 +4,7 @@ use super::exchange::Exchange;
 use super::link::{Orders, Reports};
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
-use crate::broker::{BrokerError, Kind, Settlement};
+use crate::broker::{BrokerError, Settlement};
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
@@ -219,10 +219,5 @@ impl Engine {
 
 /// A failure of Redis that waiting won't mend.
 pub(super) fn fatal(error: &BrokerError) -> Failure {
-    let exit = match error.kind {
-        Kind::Configuration | Kind::TooOld => Exit::Config,
-        Kind::Unavailable => Exit::Unavailable,
-        Kind::Unexpected => Exit::Internal,
-    };
-    Failure { exit, message: error.to_string() }
+    Failure { exit: error.kind.exit(), message: error.to_string() }
 }

@@ -7,9 +7,9 @@ use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement};
 use crate::config::CommandTask;
 use crate::message::{Message, rewrite};
-use crate::results::{self, Exception, State};
+use crate::results::{self, State};
 use crate::runner::command::{self, CommandExit, Verdict};
-use crate::runner::{Detail, Ended, Outcome};
+use crate::runner::{Detail, Ended, Exception, Outcome};
 use serde_json::json;
 
 /// Gives a claim back as it came.

@@ -1,0 +1,55 @@
+//! Learns which children ended, and how.
+//!
+//! Before a known child is reaped, what is left of its process group is killed: as long as the dead process is not
+//! reaped its number can't be given to anybody else. So nothing a worker started goes on once its claims are put
+//! back for others to run.
+//!
+//! rustix and not nix: the latter has no value for a death by a real-time signal and would leave it unreaped.
+
+use super::policy::Ended;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
+use rustix::process::{kill_process_group, waitid, waitpid};
+
+/// Reaps one of these children if it has ended.
+pub fn ended(pid: i32) -> Option<Ended> {
+    let pid = Pid::from_raw(pid)?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::Pid(pid), look) {
+        Ok(None) => return None,
+        Ok(Some(_)) => {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        Err(error) => tracing::debug!(%error, "waitid"),
+    }
+    match waitpid(Some(pid), WaitOptions::NOHANG) {
+        Ok(Some((_, status))) => Some(how(status)),
+        Ok(None) => None,
+        // Reaped by somebody else, which can't be: gone all the same, and nobody knows how.
+        Err(Errno::CHILD) => Some(Ended::Signal(0)),
+        Err(_) => None,
+    }
+}
+
+/// Reaps processes that were never ours, as they end up with a process 1 or a subreaper. Called when all known
+/// children have been looked at; should one of those have ended since, its end is returned instead of being lost.
+pub fn strangers(is_known: impl Fn(i32) -> bool) -> Vec<(i32, Ended)> {
+    let mut known = Vec::new();
+    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        let pid = pid.as_raw_nonzero().get();
+        let ended = how(status);
+        if is_known(pid) {
+            known.push((pid, ended));
+        } else {
+            tracing::debug!(pid, "reaped an unknown process: {ended}");
+        }
+    }
+    known
+}
+
+fn how(status: WaitStatus) -> Ended {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or(0)),
+    }
+}
