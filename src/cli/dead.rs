@@ -5,6 +5,7 @@ use super::{Error, Settings, output};
 use crate::broker::inspect::{self, DeadLetter};
 use crate::channel::Exit;
 use crate::message::time;
+use std::io::Write;
 
 /// Look after the messages that could not be run.
 #[derive(Debug, clap::Args)]
