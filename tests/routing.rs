@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 /// The rule as producers have it: one JSON list of ids in, one queue number a line out.
@@ -145,12 +145,13 @@ fn json_is_one_object_per_line() {
 #[test]
 fn an_answer_comes_before_the_next_question() {
     let mut child = route(&[]).spawn().unwrap();
-    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut stdout = BufReader::new(stdout);
     for _ in 0..3 {
         stdin.write_all(b"42\n").unwrap();
-        let mut answer = [0; 9];
-        stdout.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"queue_14\n");
+        let mut answer = String::new();
+        stdout.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "queue_14\n");
     }
     drop(stdin);
     assert!(child.wait().unwrap().success());
