@@ -20,6 +20,9 @@ def queue_of(user_id):
     return DEFAULT_QUEUE if user_id is None else get_queue_for_user(user_id)
 
 
-def enqueue_task_to_user_queue(task, user_id, *args, **kwargs):
-    """Call `task` with the given arguments on the queue of `user_id` (None: the default queue)."""
+def enqueue_task_to_user_queue(task, user_id, /, *args, **kwargs):
+    """Call `task` with the given arguments on the queue of `user_id` (None: the default queue).
+
+    The first two are by position only, so that a task may have a `user_id` of its own among its keywords.
+    """
     return task.apply_async(args=args, kwargs=kwargs, queue=queue_of(user_id))
