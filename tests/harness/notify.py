@@ -79,7 +79,9 @@ class NotifySocket:
         return state
 
     def close(self):
-        """Stop listening. An empty datagram of our own ends the thread."""
+        """Stop listening, if that was not done before. An empty datagram of our own ends the thread."""
+        if not self._thread.is_alive():
+            return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", self.path)
         self._thread.join()
