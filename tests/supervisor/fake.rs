@@ -4,9 +4,9 @@
 //! cue on which a manner changes. What a child lives through it tells the case as an event.
 
 use fairstalk::channel::{Beat, Exit, Order, Report, Start, ZygoteReport};
-use fairstalk::config::{Config, Level};
+use fairstalk::config::{Config, Level, LogFormat};
 use fairstalk::supervisor::{Launcher, ZygoteLauncher, run};
-use fairstalk::telemetry::{self, Format};
+use fairstalk::telemetry;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The supervisor under test.
 pub fn supervise() -> Exit {
     let config: Config = serde_json::from_str(&std::env::var("FAKE_CONFIG").expect("set")).expect("a configuration");
-    telemetry::init("supervisor", Level::Debug, Format::Text);
+    telemetry::init("supervisor", Level::Debug, LogFormat::Text);
     if std::env::var_os("FAKE_THREAD").is_some() {
         std::thread::spawn(std::thread::park);
     }
