@@ -1,6 +1,6 @@
 //! The cases, each a promise of the supervisor.
 
-use crate::stage::{Stage, WATCHDOG, await_gone, config, python, send};
+use crate::stage::{Stage, WATCHDOG, await_gone, await_reaped, config, python, send};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::os::linux::net::SocketAddrExt;
@@ -34,6 +34,7 @@ cases![
     zygote_is_replaced_and_connections_wait,
     zygote_ends_after_the_workers,
     stubborn_zygote_is_killed,
+    stopping_without_a_zygote_does_not_spin,
     application_that_cannot_be_imported_stops_the_daemon,
     application_broken_later_is_tried_again,
     missing_interpreter_stops_the_daemon,
@@ -233,7 +234,8 @@ fn zygote_is_replaced_and_connections_wait() {
     let address = SocketAddr::from_abstract_name(name).expect("a name");
     send(first.pid, Signal::SIGSTOP);
     send(first.pid, Signal::SIGKILL);
-    await_gone(first.pid);
+    // Reaped, and not only a zombie: a thread of it that dies later could still take the connection with it.
+    await_reaped(first.pid);
     // Whether the next one is up yet or not: somebody listens at all times.
     let _waits = UnixStream::connect_addr(&address).expect("somebody listens");
     assert_ne!(stage.event("zygote", "start").pid, first.pid);
@@ -259,6 +261,21 @@ fn stubborn_zygote_is_killed() {
     assert_eq!(stage.exit(), Some(0));
     assert!(told.elapsed() >= Duration::from_millis(1_900));
     await_gone(event.pid);
+}
+
+fn stopping_without_a_zygote_does_not_spin() {
+    let mut config = python();
+    (config.workers.restart_min, config.workers.restart_max) = (Duration::from_secs(2), Duration::from_secs(2));
+    let mut stage = Stage::new(json!({ "worker 1": ["stay"] }), &config).ready();
+    send(stage.event("zygote", "start").pid, Signal::SIGKILL);
+    stage.note("; application restarting in ");
+    stage.signal(Signal::SIGTERM);
+    stage.note("STOPPING=1");
+    stage.passes();
+    let before = stage.cpu_ticks();
+    stage.passes();
+    assert!(stage.cpu_ticks() - before < 20);
+    assert_eq!(stage.count("zygote", "start"), 1);
 }
 
 fn application_that_cannot_be_imported_stops_the_daemon() {

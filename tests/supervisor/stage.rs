@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -115,6 +115,8 @@ impl Stage {
             .env("NOTIFY_SOCKET", path("notify"))
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
             .envs(variables.iter().copied())
+            // Nothing a child leaves behind can hold the test's own output open.
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("starts");
@@ -174,6 +176,13 @@ impl Stage {
         }
     }
 
+    /// Time the supervisor has computed, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it lives");
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
@@ -202,6 +211,15 @@ pub fn await_gone(pid: i32) {
     };
     while lives() {
         assert!(Instant::now() < deadline, "{pid} still lives");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the supervisor has reaped this child of its own.
+pub fn await_reaped(pid: i32) {
+    let deadline = Instant::now() + PATIENCE;
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < deadline, "{pid} is not reaped");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
