@@ -25,7 +25,9 @@ pub struct Exchange {
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
-    /// Dead owners whose claims are to be put back.
+    /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
+    pub(super) suspects: Vec<String>,
+    /// Dead owners whose claims are to be put back now.
     pub(super) recover: Vec<String>,
     wake: Wake,
     sequence: u64,
@@ -54,7 +56,8 @@ impl Exchange {
             leases: Leases::new(keys.clone()),
             stepper: Stepper::new(keys.clone(), crate::broker::connection::database(&start.config.results.url)),
             keys,
-            recover: start.recover.clone(),
+            suspects: start.recover.clone(),
+            recover: Vec::new(),
             wake: Wake::default(),
             sequence: 1,
             // Workers begin with different queues, so that a light load spreads over them.
@@ -77,8 +80,9 @@ impl Exchange {
         self.wake.clone()
     }
 
-    /// Dead owners to recover with the next exchange.
-    pub fn recover(&mut self, owners: Vec<String>) {
+    /// These owners are dead and nothing of theirs runs any more: their claims go back with the next beat, which
+    /// is now.
+    pub(super) fn recover(&mut self, owners: impl IntoIterator<Item = String>) {
         self.recover.extend(owners);
         self.beat_at = Instant::now();
     }
@@ -227,7 +231,7 @@ impl Engine {
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         self.look |= pulse.waiting > 0;
         self.reports.update(|figures| figures.waiting = pulse.waiting);
-        exchange.recover.extend(pulse.expired);
+        exchange.suspects.extend(pulse.expired);
         self.recover_owners().await
     }
 
