@@ -105,6 +105,12 @@ pub fn database(url: &str) -> i64 {
     info(url).map_or(0, |info| info.redis_settings().db())
 }
 
+/// `host:port/db` of a Redis URL; none for a socket.
+pub fn tcp_database(url: &str) -> Option<String> {
+    let info = info(url).ok()?;
+    matches!(info.addr(), ConnectionAddr::Tcp(..)).then(|| format!("{}/{}", info.addr(), info.redis_settings().db()))
+}
+
 fn info(url: &str) -> RedisResult<ConnectionInfo> {
     let info = url.into_connection_info()?;
     match info.addr() {

@@ -125,6 +125,9 @@ pub enum ZygoteReport {
         tasks: u32,
         /// Milliseconds the import took.
         import_ms: u64,
+        /// What in the application doesn't fit the configuration.
+        #[serde(default)]
+        warnings: Vec<String>,
     },
     /// The application can't be imported; exit code 78 follows.
     Failed {

@@ -23,8 +23,8 @@ pub fn run(_: &Args, settings: &Settings) -> Result<Exit, Error> {
     let config = settings.config()?;
     config.runnable()?;
     let version = block_on(redis_version(&config))?;
-    let tasks = config.python.as_ref().map(|python| import(&config, python)).transpose()?;
-    output::print(|out| report(&config, &version, tasks, out).map_err(Error::Output))?;
+    let application = config.python.as_ref().map(|python| import(&config, python)).transpose()?;
+    output::print(|out| report(&config, &version, application.as_ref(), out).map_err(Error::Output))?;
     Ok(Exit::Ok)
 }
 
@@ -35,8 +35,8 @@ async fn redis_version(config: &Config) -> Result<String, Error> {
     Ok(version.unwrap_or("of unknown version").trim().to_owned())
 }
 
-/// Imports the application as the daemon's zygote does; returns how many tasks it registers.
-fn import(config: &Config, python: &Python) -> Result<u32, Error> {
+/// Imports the application as the daemon's zygote does; returns how many tasks it registers, and what doesn't fit.
+fn import(config: &Config, python: &Python) -> Result<(u32, Vec<String>), Error> {
     let interpreter = python.interpreter.display();
     let wrong = |what: String| Error::Unfit(format!("{what} ([python] interpreter = \"{interpreter}\")"));
     let (mut ours, theirs) = UnixStream::pair().map_err(Error::Runtime)?;
@@ -50,7 +50,7 @@ fn import(config: &Config, python: &Python) -> Result<u32, Error> {
     let _ = BufReader::new(ours).read_line(&mut answer);
     let status = child.wait().map_err(Error::Runtime)?;
     match serde_json::from_str(&answer) {
-        Ok(ZygoteReport::Ready { tasks, .. }) => Ok(tasks),
+        Ok(ZygoteReport::Ready { tasks, warnings, .. }) => Ok((tasks, warnings)),
         Ok(ZygoteReport::Failed { message }) => {
             Err(Error::Unfit(format!("application {:?} can't be imported:\n{message}", python.app)))
         }
@@ -58,12 +58,20 @@ fn import(config: &Config, python: &Python) -> Result<u32, Error> {
     }
 }
 
-fn report(config: &Config, version: &str, tasks: Option<u32>, out: &mut dyn Write) -> std::io::Result<()> {
+fn report(
+    config: &Config,
+    version: &str,
+    application: Option<&(u32, Vec<String>)>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     let workers = &config.workers;
     let slots = workers.processes * workers.concurrency;
     writeln!(out, "Redis {version} at {} answers", crate::broker::address(&config.broker))?;
-    if let (Some(python), Some(tasks)) = (&config.python, tasks) {
+    if let (Some(python), Some((tasks, warnings))) = (&config.python, application) {
         writeln!(out, "application {:?} registers {tasks} tasks", python.app)?;
+        for warning in warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
     }
     for (name, task) in &config.tasks {
         writeln!(out, "task {name:?} runs {}", task.command.join(" "))?;

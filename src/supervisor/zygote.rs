@@ -77,10 +77,11 @@ impl Zygote {
         let closed = child.wire.is_closed();
         for line in lines {
             match serde_json::from_slice(&line) {
-                Ok(ZygoteReport::Ready { tasks, import_ms }) => {
+                Ok(ZygoteReport::Ready { tasks, import_ms, warnings }) => {
                     self.slot.ready(now);
                     (self.ever_ready, self.note) = (true, None);
                     tracing::info!(tasks, import_ms, "application imported");
+                    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 }
                 Ok(ZygoteReport::Failed { message }) => {
                     tracing::error!("the application can't be imported: {message}");

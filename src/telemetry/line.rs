@@ -125,7 +125,9 @@ where
         let now = jiff::Timestamp::now();
         let (on, dim, off) =
             if self.colours { (format!("\x1b[{colour}m"), "\x1b[2m", "\x1b[0m") } else { Default::default() };
-        write!(to, "{dim}{now:.3}{off} {on}{name}{off} {}: {}", self.process, shown(&record.message))?;
+        // The fields go with the first line, so that a traceback below it stays as Python wrote it.
+        let (first, rest) = record.message.trim_end_matches('\n').split_once('\n').unwrap_or((&record.message, ""));
+        write!(to, "{dim}{now:.3}{off} {on}{name}{off} {}: {}", self.process, shown(first))?;
         let around: serde_json::Map<String, Value> =
             serde_json::from_str(&format!("{{{}}}", around.trim_end_matches(','))).unwrap_or_default();
         let own = record.fields.iter().map(|(name, value)| (*name, value));
@@ -134,6 +136,9 @@ where
                 Value::String(text) => write!(to, " {dim}{name}={off}{}", shown(text))?,
                 value => write!(to, " {dim}{name}={off}{value}")?,
             }
+        }
+        if !rest.is_empty() {
+            write!(to, "\n    {}", shown(rest))?;
         }
         writeln!(to)
     }

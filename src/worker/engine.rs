@@ -208,7 +208,7 @@ impl Engine {
     fn tell_ready(&mut self) {
         let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
-            tracing::info!("ready: {} slots", self.slots.len());
+            tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);
             self.ready_told = true;
         }

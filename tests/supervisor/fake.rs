@@ -186,14 +186,14 @@ pub fn zygote(listener: &str) -> ExitCode {
             return ExitCode::from(78);
         }
         "stubborn" => {
-            voice.report(&ZygoteReport::Ready { tasks: 3, import_ms: 1 });
+            voice.report(&ZygoteReport::Ready { tasks: 3, import_ms: 1, warnings: Vec::new() });
             while lines.recv().is_ok() {}
             voice.event("eof", &Value::Null);
             loop {
                 std::thread::park();
             }
         }
-        _ => voice.report(&ZygoteReport::Ready { tasks: 3, import_ms: 1 }),
+        _ => voice.report(&ZygoteReport::Ready { tasks: 3, import_ms: 1, warnings: Vec::new() }),
     }
     let listener = listener.parse().expect("a descriptor");
     let ear = Voice::new("zygote".to_owned());

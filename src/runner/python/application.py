@@ -68,6 +68,25 @@ def registry(app, results_in_worker):
     }
 
 
+def warnings(app, server, queues):
+    """What in the application doesn't fit the daemon's configuration, in words for the operator.
+
+    `server` is the daemon's broker as `host:port/db`, or None where it is no TCP address.
+    """
+    found = []
+    with app.connection_for_write() as connection:
+        if connection.transport_cls == "redis" and server is not None:
+            theirs = "{}:{}/{}".format(connection.hostname, connection.port or 6379, connection.virtual_host or 0)
+            if theirs.replace("localhost", "127.0.0.1") != server.replace("localhost", "127.0.0.1"):
+                found.append("the application publishes to Redis {}, but [broker] url is {}: retries and chains "
+                             "would not be seen".format(theirs, server))
+    missing = [name for name in app.amqp.queues if name not in queues]
+    if missing:
+        found.append("queues of the application that [queues] does not name, and nobody here consumes: "
+                     + ", ".join(missing))
+    return found
+
+
 def describe(task):
     """Limits and signature of one task; the parameter names tell whose task a message is."""
     try:

@@ -42,6 +42,8 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
         "app": python.app,
         "directory": python.directory,
         "server": broker::address(&config.broker),
+        "broker": broker::connection::tcp_database(&config.broker.url),
+        "queues": config.queues.names,
         "slots": config.workers.processes * config.workers.concurrency,
         "loglevel": level,
         "listener": listener,

@@ -7,6 +7,10 @@ import sys
 from .frames import LOG
 
 
+#: Celery's lines about tasks that failed or were lost: the worker writes one of its own for each.
+WRITTEN_BY_WORKER = ("celery.app.trace", "celery.worker.request")
+
+
 class FrameHandler(logging.Handler):
     """Logging handler whose output is frames."""
 
@@ -15,8 +19,8 @@ class FrameHandler(logging.Handler):
         self._channel = channel
 
     def emit(self, record):
-        if record.name == "celery.app.trace" and hasattr(record, "data"):
-            return  # the tracer's line about a failure: the worker writes that one itself
+        if record.name in WRITTEN_BY_WORKER and record.levelno >= logging.ERROR:
+            return
         try:
             line = {"level": record.levelno, "logger": record.name, "text": self.format(record)}
             self._channel.send(LOG, json.dumps(line).encode())

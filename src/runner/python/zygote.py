@@ -42,7 +42,8 @@ def main(boot, channel):
     gc.collect()
     gc.freeze()
     took = int((time.monotonic() - started) * 1000)
-    report(channel, {"ready": {"tasks": len(application.tasks(app)), "import_ms": took}})
+    unfit = application.warnings(app, boot["broker"], boot["queues"])
+    report(channel, {"ready": {"tasks": len(application.tasks(app)), "import_ms": took, "warnings": unfit}})
     if boot["listener"] is not None:
         listener = socket.socket(fileno=boot["listener"])
         Zygote(app, listener, channel, registry, results_db).serve()
