@@ -67,7 +67,7 @@ def watch(setting, gauge, count):
         at, left = gauge.read()
         if len(points) < 2 and left <= count * (0.9, 0.1)[len(points)]:
             if kinds is None:
-                no_other_places(setting.client)
+                no_other_places(setting.client, count)
                 kinds = {**setting.kinds(), setting.redis.process.pid: "redis"}
             # Taken again, because the look at the process table takes some milliseconds.
             at, left = gauge.read()

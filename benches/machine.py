@@ -25,7 +25,8 @@ def cpu_model():
 
 def commit():
     """The commit, with a + if the work tree differs from it in anything that is measured."""
-    changed = output("git", "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "benches", "examples", "tests")
+    measured = ["src", "Cargo.toml", "Cargo.lock", "benches/*.py", "examples", "tests/harness"]
+    changed = output("git", "status", "--porcelain", "--", *measured)
     return output("git", "rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
 
 

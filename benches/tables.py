@@ -1,6 +1,6 @@
 """Figures to Markdown: one table for each part, the one with all ratios, and what was measured on what."""
 
-KINDS = {"noop": "no-op", "noop_result": "no-op with a stored result"}
+KINDS = {"noop": "no-op", "noop_result": "no-op, stored result"}
 TITLES = {"celery": "Celery", "fairstalk": "fairstalk 2x2", "fairstalk 1x4": "fairstalk 1x4", "fairstalk 4x1": "fairstalk 4x1"}
 MIB = 2**20
 
@@ -48,7 +48,7 @@ def costs(title, figures, columns):
         return [name, *(number(value(figures[column])) for column in columns)]
 
     return table(
-        [f"one {title}", *(TITLES[column] for column in columns)],
+        [f"one task, {title}", *(TITLES[column] for column in columns)],
         row("CPU in Redis, us", lambda of: of["cpu_usec"]["redis"]),
         row("CPU in the Celery parent, us", lambda of: of["cpu_usec"]["parent"]),
         row("CPU in supervisor and workers (Rust), us", lambda of: of["cpu_usec"]["worker"]),
@@ -56,6 +56,7 @@ def costs(title, figures, columns):
         row("CPU in all, us", lambda of: sum(of["cpu_usec"].values())),
         row("requests to Redis", lambda of: of["requests"]),
         row("of these EVALSHA", lambda of: of["scripts"]),
+        row("time inside scripts in Redis, us", lambda of: of["script_usec"]),
         row("commands in Redis, those in scripts included", lambda of: of["commands"]),
     )
 
@@ -63,7 +64,8 @@ def costs(title, figures, columns):
 def pickup(figures):
     """Waits in milliseconds."""
     rows = []
-    for since, title in (("return", "since `apply_async` returned"), ("call", "since `apply_async` was called")):
+    moments = {"push": "since the producer's LPUSH", "call": "since the call", "return": "since its return"}
+    for since, title in moments.items():
         for percentile in ("p50", "p99"):
             ours, theirs = figures["fairstalk"][since][percentile], figures["celery"][since][percentile]
             rows.append([f"{title}, {percentile}, ms", number(theirs), number(ours)])
@@ -79,7 +81,7 @@ def memory(figures):
             for kind, size in of["by_kind"].items()
         )
         spread = f"{min(of['sums']) / MIB:.1f} to {max(of['sums']) / MIB:.1f}"
-        rows.append([TITLES[key].split()[0], f"**{of['bytes'] / MIB:.1f}**", spread, made_of])
+        rows.append([TITLES[key], f"**{of['bytes'] / MIB:.1f}**", spread, made_of])
     return table(["PSS, MiB", "sum", "spread", "made of"], *rows)
 
 
@@ -120,12 +122,12 @@ def overview(run):
 
     for kind, title in KINDS.items():
         of = run["drain"][kind]
-        row(f"{title} tasks per second, 4 slots", of["celery"]["rate"], of["fairstalk"]["rate"], more_is_better=True)
+        row(f"{title}: tasks per second, 4 slots", of["celery"]["rate"], of["fairstalk"]["rate"], more_is_better=True)
     for kind, title in KINDS.items():
         total = {key: sum(of["cpu_usec"].values()) for key, of in run["drain"][kind].items()}
-        row(f"CPU per {title} task, Redis included, us", total["celery"], total["fairstalk"])
+        row(f"{title}: CPU of a task, Redis included, us", total["celery"], total["fairstalk"])
     for name in ("p50", "p99"):
-        row(f"idle pick-up {name}, ms", run["pickup"]["celery"]["return"][name], run["pickup"]["fairstalk"]["return"][name])
+        row(f"idle pick-up {name}, ms", run["pickup"]["celery"]["push"][name], run["pickup"]["fairstalk"]["push"][name])
     row("memory at 4 slots, MiB PSS", run["memory"]["celery"]["bytes"] / MIB, run["memory"]["fairstalk"]["bytes"] / MIB)
     row("idle CPU, % of a core", run["idle"]["celery"]["cpu_percent"], run["idle"]["fairstalk"]["cpu_percent"])
     row("idle requests to Redis per second", run["idle"]["celery"]["requests"], run["idle"]["fairstalk"]["requests"])
@@ -136,9 +138,9 @@ def overview(run):
 def about(run):
     """Date, commit, machine, versions."""
     machine, versions = run["machine"], run["versions"]
-    return (
-        f"{run['date']}, commit `{run['commit']}`, on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory_gib']:g} GiB, Linux {machine['kernel']}, load {machine['load']:g} before the start; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + "."
-    )
+    lines = [
+        f"Measured on {run['date']} at commit `{run['commit']}`, on {machine['cores']} cores of {machine['cpu']} with",
+        f"{machine['memory_gib']:g} GiB, Linux {machine['kernel']}, load {machine['load']:g} before the start;",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    ]
+    return "\n".join(lines)
