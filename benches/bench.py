@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""fairstalk against a stock Celery worker: the same application, the same machine, four slots each.
+
+    benches/bench.py                          measure everything (some ten minutes), add a line to benches/history.jsonl
+                                              and write docs/benchmarks.md
+    benches/bench.py --quick [--only PART]    a smoke run with small sizes; prints the page and writes nothing
+    benches/bench.py --only PART              some parts at full size; prints them and writes nothing
+    benches/bench.py --report                 write docs/benchmarks.md again from the last line of the history
+
+Run it with the Python of target/venv, which tests/setup.sh makes, after `cargo build --release`, on a quiet machine.
+"""
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# The application's package `bench` has to be found before this file.
+sys.path[:0] = [str(ROOT / "examples" / "imgbackend"), str(ROOT / "tests")]
+
+import drain  # noqa: E402
+import idle  # noqa: E402
+import memory  # noqa: E402
+import pickup  # noqa: E402
+import report  # noqa: E402
+import startup  # noqa: E402
+from harness import example_app  # noqa: E402
+from machine import description  # noqa: E402
+from systems import program  # noqa: E402
+
+PARTS = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
+
+
+@dataclass
+class Sizes:
+    """How much of everything."""
+
+    noop: int = 20_000
+    noop_result: int = 10_000
+    layouts: int = 3
+    repeat: int = 3
+    pickups: int = 500
+    turns: int = 2
+    memory_repeat: int = 3
+    idle_seconds: float = 20.0
+    startups: int = 5
+
+
+QUICK = Sizes(1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1)
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description="fairstalk against a stock Celery worker.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; writes nothing")
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help="only: " + ", ".join(PARTS))
+    parser.add_argument("--repeat", type=int, help="repetitions of each drain (default 3)")
+    parser.add_argument("--json", action="store_true", help="print the figures themselves in place of the page")
+    parser.add_argument("--report", action="store_true", help="only write docs/benchmarks.md from the history")
+    return parser.parse_args()
+
+
+def say(line):
+    """Progress, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main():
+    """Measure, print, keep."""
+    options = arguments()
+    if options.report:
+        report.write(report.last())
+        return
+    if not program().exists():
+        sys.exit(f"{program()} is missing: cargo build --release")
+    sizes = QUICK if options.quick else Sizes()
+    sizes.repeat = options.repeat or sizes.repeat
+    app = example_app.load()
+    run = description()
+    for part in options.only or PARTS:
+        run[part] = PARTS[part].measure(app, sizes, say)
+    print(json.dumps(run) if options.json else report.page(run))
+    if not options.quick and not options.only:
+        report.remember(run)
+        report.write(run)
+
+
+if __name__ == "__main__":
+    main()
