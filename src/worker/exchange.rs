@@ -19,6 +19,9 @@ const RETRY_MAX: Duration = Duration::from_millis(1500);
 /// After so many steps in a row that found all they could take, there is a backlog, and no need to be rung for.
 const BACKLOG_STEPS: u32 = 32;
 
+/// Settlements in one step at most.
+const MAX_SETTLEMENTS: usize = 500;
+
 /// Connection and clock.
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
@@ -252,16 +255,18 @@ impl Engine {
         if want == 0 && self.outbox.is_empty() {
             return Ok(());
         }
+        // After an outage there may be more than one script call can take.
+        let batch = self.outbox.len().min(MAX_SETTLEMENTS);
         let step = Step {
             owner: &self.start.owner,
             leased: true,
             sequence: exchange.sequence,
             want,
             cursor: exchange.cursor,
-            settlements: &self.outbox,
+            settlements: &self.outbox[..batch],
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
-        self.outbox.clear();
+        self.outbox.drain(..batch);
         self.stepped(reply, want);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::slots::{RunnerState, slot_of};
 use super::story;
 use super::work::{Phase, Record};
 use crate::broker::step::Stepper;
-use crate::broker::{Action, Settlement};
+use crate::broker::{Action, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
 use crate::runner::Said;
@@ -125,8 +125,8 @@ impl Engine {
             Said::Ended(ended) => self.python_ended(index, ended),
             Said::Store(store) => {
                 if let Some(work) = &self.slots[index].work {
-                    let stores = vec![store];
-                    self.outbox.push(Settlement { sequence: work.sequence, action: Action::Store, stores });
+                    let sequence = work.sequence;
+                    self.store_now(sequence, store);
                 }
             }
             Said::Log { level, logger, text } => {
@@ -135,6 +135,15 @@ impl Engine {
             Said::Output(line) => story::wrote(&self.start, self.slots[index].work.as_ref(), &line),
             // Its exit status follows from the zygote, and with it the decision.
             Said::Closed => {}
+        }
+    }
+
+    /// Stores a state of a task that still runs; while Redis is away only the latest is kept.
+    fn store_now(&mut self, sequence: u64, store: Store) {
+        let pending = self.outbox.iter_mut().filter(|old| old.sequence == sequence && old.action == Action::Store);
+        match pending.flat_map(|old| &mut old.stores).find(|old| old.key == store.key) {
+            Some(old) => *old = store,
+            None => self.outbox.push(Settlement { sequence, action: Action::Store, stores: vec![store] }),
         }
     }
 

@@ -37,7 +37,9 @@ if #old > 0 then
 end
 
 local waiting = 0
-for i = 8, #KEYS do waiting = waiting + call('LLEN', KEYS[i]) end
+if call('EXISTS', unpack(KEYS, 8)) > 0 then -- one command while all are empty, in place of one for each
+  for i = 8, #KEYS do waiting = waiting + call('LLEN', KEYS[i]) end
+end
 local answer = {1, waiting}
 for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
 return answer
