@@ -18,6 +18,19 @@ pub const BEAT: Duration = Duration::from_millis(2500);
 /// Claims looked at in one go.
 const BATCH: usize = 100;
 
+/// A sign of life.
+#[derive(Debug)]
+pub struct Beat<'a> {
+    /// Who lives.
+    pub owner: &'a str,
+    /// Its figures, JSON.
+    pub figures: &'a str,
+    /// It takes out its lease.
+    pub first: bool,
+    /// Number of its connection, counting up from 1.
+    pub connection: u64,
+}
+
 /// Answer to a beat.
 #[derive(Debug, PartialEq)]
 pub struct Pulse {
@@ -46,29 +59,27 @@ impl Leases {
         }
     }
 
-    /// Renews the lease of `owner`, or takes it out with the `first` beat. `None`: it was taken away for good.
+    /// Renews a lease, or takes it out with the first beat. `None`: it was taken away for good.
     ///
     /// # Errors
     /// [`BrokerError`].
     pub async fn beat(
         &self,
         connection: &mut Connection,
-        owner: &str,
-        figures: &str,
-        first: bool,
+        beat: &Beat<'_>,
         delivery: &Delivery,
     ) -> Result<Option<Pulse>, BrokerError> {
         let keys = &self.keys;
         let mut invocation = self.beat.prepare_invoke();
-        invocation.key(keys.unacked_index()).key(keys.claims(owner)).key(keys.owners()).key(keys.figures());
+        invocation.key(keys.unacked_index()).key(keys.claims(beat.owner)).key(keys.owners()).key(keys.figures());
         invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries());
         for queue in &keys.queues {
             for list in keys.lists(queue) {
                 invocation.key(list);
             }
         }
-        invocation.arg(owner).arg(millis(LEASE)).arg(figures).arg(i32::from(first));
-        invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age));
+        invocation.arg(beat.owner).arg(millis(LEASE)).arg(beat.figures).arg(i32::from(beat.first));
+        invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age)).arg(beat.connection);
         let mut redis = connection.redis.clone();
         let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
         let mut parts = reply.into_iter();

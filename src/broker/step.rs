@@ -70,8 +70,8 @@ pub struct Claim {
 pub struct Step<'a> {
     /// Whose claims these are.
     pub owner: &'a str,
-    /// The owner must hold its lease; false while a dead owner's claims are recovered.
-    pub leased: bool,
+    /// Number of the owner's connection, as in its last beat; none while a dead owner's claims are recovered.
+    pub connection: Option<u64>,
     /// First free sequence number.
     pub sequence: u64,
     /// How many messages to claim at most.
@@ -125,7 +125,7 @@ impl Stepper {
             invocation.key(keys.list(queue));
         }
         invocation.arg(step.owner).arg(step.sequence).arg(step.want).arg(step.cursor).arg(keys.prefix_len());
-        invocation.arg(connection.database).arg(self.results_db).arg(i32::from(step.leased));
+        invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
             let (action, message, note): (&str, &[u8], String) = match &settlement.action {

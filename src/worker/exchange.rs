@@ -4,7 +4,7 @@
 //! it begins and once when it ends.
 
 use super::engine::{Claiming, Engine, Failure, fatal};
-use crate::broker::lease::{BEAT, Leases};
+use crate::broker::lease::{BEAT, Beat, Leases};
 use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
@@ -25,6 +25,8 @@ const MAX_SETTLEMENTS: usize = 500;
 /// Connection and clock.
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
+    /// Number of the present connection, from 1: what was sent on an earlier one and comes late does nothing.
+    number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
@@ -56,6 +58,7 @@ impl Exchange {
         let now = Instant::now();
         Exchange {
             connection: None,
+            number: 0,
             leases: Leases::new(keys.clone()),
             stepper: Stepper::new(keys.clone(), crate::broker::connection::database(&start.config.results.url)),
             keys,
@@ -192,6 +195,7 @@ impl Engine {
         (exchange.watching, exchange.full_steps) = (true, 0);
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
+        exchange.number += 1;
         exchange.retry_wait = RETRY_MIN;
         self.look = true;
         let again = self.exchange.leased;
@@ -227,7 +231,9 @@ impl Engine {
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
         let figures = super::story::figures(&self.start, &self.reports.figures());
         let delivery = &self.start.config.delivery;
-        let pulse = exchange.leases.beat(connection, &self.start.owner, &figures, !exchange.leased, delivery).await?;
+        let beat =
+            Beat { owner: &self.start.owner, figures: &figures, first: !exchange.leased, connection: exchange.number };
+        let pulse = exchange.leases.beat(connection, &beat, delivery).await?;
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
         exchange.beat_at = Instant::now() + BEAT;
@@ -259,7 +265,7 @@ impl Engine {
         let batch = self.outbox.len().min(MAX_SETTLEMENTS);
         let step = Step {
             owner: &self.start.owner,
-            leased: true,
+            connection: Some(exchange.number),
             sequence: exchange.sequence,
             want,
             cursor: exchange.cursor,

@@ -75,7 +75,7 @@ impl Engine {
             let settlements: Vec<Settlement> =
                 claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
-            let step = Step { owner, leased: false, sequence: 0, want: 0, cursor: 0, settlements: &settlements };
+            let step = Step { owner, connection: None, sequence: 0, want: 0, cursor: 0, settlements: &settlements };
             self.exchange.stepper.call(connection, &step).await?;
         }
         if count > 0 {

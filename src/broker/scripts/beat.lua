@@ -3,7 +3,7 @@
 -- KEYS  1 unacked_index   2 claims of this owner   3 owners (zset: owner -> end of lease, ms)   4 owner figures (hash: JSON)
 --       5 dead   6 dead messages   7 dead entries   8… all lists of all queues
 -- ARGV  1 owner   2 length of the lease, ms   3 figures of the worker (JSON)   4 '1' at the first beat
---       5 dead letters kept at most   6 and for how long, ms
+--       5 dead letters kept at most   6 and for how long, ms   7 number of the worker's connection, counting up
 -- Returns {1, messages waiting, owners whose lease is over…}, or {0} if this owner's own lease was taken away.
 --
 -- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
@@ -15,11 +15,10 @@ local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if ARGV[4] == '1' then
-  call('HSET', claims, 'lease', 1)
-elseif call('HEXISTS', claims, 'lease') == 0 then
-  return {0}
-end
+local lease = call('HGET', claims, 'lease')
+if not lease and ARGV[4] ~= '1' then return {0} end
+-- A beat of an earlier connection may come late; it must not take the lease back to that one.
+if not lease or tonumber(lease) < tonumber(ARGV[7]) then call('HSET', claims, 'lease', ARGV[7]) end
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
 

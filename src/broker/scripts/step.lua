@@ -1,19 +1,21 @@
 -- One step of a worker, atomic: settle what has ended, promote what is due, claim what free slots can take.
 --
 -- KEYS  1 unacked (hash: claim -> '[message, "", "queue"]', kombu's)   2 unacked_index (zset: claim -> seconds, kombu's)
---       3 claims of this owner (hash: sequence number -> list; 'lease' as long as the owner has not been seized)
+--       3 claims of this owner (hash: sequence number -> list; 'lease' -> number of the owner's connection, until seized)
 --       4 delayed (zset: claim -> due, ms)                             5 delayed messages (hash: claim -> list NUL message)
 --       6 dead (zset: claim -> time, ms)                               7 dead messages (hash)   8 dead entries (hash: JSON)
 --       9… the queues, in order
 -- ARGV  1 owner   2 first free sequence number   3 how many to claim   4 queue to begin with (from 0)
 --       5 length of the key prefix   6 database of the broker   7 database of the results
---       8 '1': the owner must hold its lease; '0': it is dead and being recovered   9 number of settlements
+--       8 number of the owner's connection, or '0' if it is dead and being recovered   9 number of settlements
 --       10… per settlement: sequence number, action, message, note, number of results, then key, value and
 --       time to live (ms, 0 = for ever) of each
 -- Actions: 'ack'; 'front' and 'back' (message goes to that end of its list); 'delay' (note = due, ms);
 --       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list, message, list, message, …}}, or an empty table if the lease is lost; then nothing was done.
+--       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
+--       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
 --
 -- A claim is named `owner:sequence`, not by the message's own delivery_tag: tags may be missing or twins, and
 -- no message has to be parsed here. Kombu doesn't mind: it restores the message, not the name.
@@ -50,7 +52,7 @@ for i = 1, count do
   at = at + 5 + 3 * tonumber(ARGV[at + 4])
 end
 local lists = call('HMGET', claims, unpack(fields))
-if ARGV[8] == '1' and not lists[1] then return {} end
+if ARGV[8] ~= '0' and lists[1] ~= ARGV[8] then return {} end
 if count > 0 then
   local ended, names = {}, {}
   for i = 1, count do
