@@ -132,7 +132,9 @@ def test_a_task_that_always_kills_its_worker(celery_app, fairstalk, client, ledg
         ledger.wait("start", delivery)
         (victim,) = daemon.pids("worker 1")
         os.kill(victim, signal.SIGKILL)
-    (letter,) = eventually(daemon.dead_letters, PATIENCE)
+    with pytest.raises(WorkerLostError, match="died 3 times"):
+        poison.get(timeout=PATIENCE)
+    (letter,) = daemon.dead_letters()
     assert (letter["reason"], letter["id"]) == ("runner-lost", poison.id)
     assert len(ledger.lines("start")) == 3
     assert tasks.add.delay(1, 2).get(timeout=PATIENCE) == 3
