@@ -31,8 +31,6 @@ enum StartError {
     Count(#[source] io::Error),
     #[error("can't handle signals")]
     Signals(#[source] io::Error),
-    #[error("can't reach systemd's notification socket")]
-    Notify(#[source] io::Error),
     #[error("can't listen for the zygote")]
     Zygote(#[source] nix::Error),
     #[error(transparent)]
@@ -91,7 +89,7 @@ impl Supervisor {
         Ok(Self {
             backoff: Backoff::new(config.workers.restart_min, config.workers.restart_max)?,
             signals: Signals::register().map_err(StartError::Signals)?,
-            notifier: Notifier::from_env().map_err(StartError::Notify)?,
+            notifier: Notifier::from_env(),
             fleet: Fleet::new(config.workers.processes, now),
             zygote: config.python.as_ref().map(|_| Zygote::new(now)).transpose().map_err(StartError::Zygote)?,
             // Random, because the pid comes back after a restart of the machine or the container.
@@ -169,7 +167,10 @@ impl Supervisor {
             && zygote.slot.due().is_some_and(|due| due <= now)
             && let Err(error) = zygote.start(&self.config, &self.launcher.zygote)
         {
-            tracing::error!(%error, "zygote not started");
+            if let Some(python) = &self.config.python {
+                let (interpreter, directory) = (python.interpreter.display(), python.directory.display());
+                tracing::error!("can't start [python] interpreter {interpreter} in directory {directory}: {error}");
+            }
             zygote.note = Some(format!("can't start the interpreter: {error}"));
             // No such interpreter, or not executable: that is the configuration's fault.
             zygote.failed = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
