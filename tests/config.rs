@@ -147,7 +147,7 @@ fn a_typo_at_each_level_is_an_error_with_a_suggestion() {
 
   log.zzz
     problem: there is no such key
-    remedy:  take it out; known here are level, tasks"#;
+    remedy:  take it out; known here are level, tasks, format"#;
     assert_eq!(said(text), expected);
     assert!(said("concurrency = 3").contains("it belongs into [workers]"));
 }

@@ -59,6 +59,15 @@ impl Connection {
         self.query(&tracking).await
     }
 
+    /// Asks the server to ring no more: a worker with a backlog before it has no need of it, and every pop by
+    /// another worker would ring too.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn unwatch(&mut self) -> Result<(), BrokerError> {
+        self.query(redis::cmd("CLIENT").arg("TRACKING").arg("OFF")).await
+    }
+
     /// Runs one command.
     ///
     /// # Errors

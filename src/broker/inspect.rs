@@ -96,7 +96,8 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
         .zip(claimed)
         .map(|(owner, claimed)| {
             let figures = figures.get(&owner).and_then(|json| serde_json::from_str(json).ok()).unwrap_or(Value::Null);
-            WorkerFigures { owner, figures, claimed }
+            // One field of the hash is the lease.
+            WorkerFigures { owner, figures, claimed: claimed.saturating_sub(1) }
         })
         .collect();
     workers.sort_by_key(|worker| worker.figures["node"].to_string());

@@ -111,9 +111,10 @@ impl Leases {
     /// # Errors
     /// [`BrokerError`].
     pub async fn held(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
-        let held: Vec<(u64, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
+        let held: Vec<(String, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
         let mut claims = Vec::with_capacity(held.len());
         for (sequence, list) in held {
+            let Ok(sequence) = sequence.parse() else { continue }; // the lease
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;

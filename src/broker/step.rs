@@ -118,7 +118,7 @@ impl Stepper {
     pub async fn call(&self, connection: &mut Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
         let mut invocation = self.script.prepare_invoke();
         let keys = &self.keys;
-        invocation.key(keys.unacked()).key(keys.unacked_index()).key(keys.claims(step.owner)).key(keys.owners());
+        invocation.key(keys.unacked()).key(keys.unacked_index()).key(keys.claims(step.owner));
         invocation.key(keys.delayed()).key(keys.delayed_messages());
         invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries());
         for queue in &keys.queues {

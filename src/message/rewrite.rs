@@ -33,7 +33,7 @@ fn rewrite(message: &Message, change: impl FnOnce(&mut Object, &mut Object)) -> 
 
 /// Fails only if the message is no JSON, and then it has no [`Message`].
 fn try_rewrite(message: &Message, change: impl FnOnce(&mut Object, &mut Object)) -> serde_json::Result<Vec<u8>> {
-    let raw = std::str::from_utf8(&message.raw).map_err(|error| serde::de::Error::custom(error))?;
+    let raw = std::str::from_utf8(&message.raw).map_err(serde::de::Error::custom)?;
     let mut envelope = Object::parse(raw)?;
     let mut headers = Object::parse(envelope.get("headers").unwrap_or("{}"))?;
     let mut properties = Object::parse(envelope.get("properties").unwrap_or("{}"))?;

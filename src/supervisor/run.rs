@@ -31,6 +31,8 @@ enum StartError {
     Count(#[source] io::Error),
     #[error("can't handle signals")]
     Signals(#[source] io::Error),
+    #[error("can't become the reaper of orphans")]
+    Subreaper(#[source] nix::Error),
     #[error("can't listen for the zygote")]
     Zygote(#[source] nix::Error),
     #[error(transparent)]
@@ -83,6 +85,8 @@ impl Supervisor {
         if threads != 1 {
             return Err(StartError::Threads(threads));
         }
+        // What a dead worker's commands have started comes to us, to be ended and reaped.
+        nix::sys::prctl::set_child_subreaper(true).map_err(StartError::Subreaper)?;
         let now = Instant::now();
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let host = host.unwrap_or_else(|_| "localhost".to_owned());

@@ -57,6 +57,8 @@ pub struct Engine {
     pub(super) zygote_number: u64,
     pub(super) registry: Option<Registry>,
     pub(super) slots: Vec<Slot>,
+    /// Dead owners the zygote was asked about.
+    pub(super) fencing: Vec<String>,
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
     pub(super) outbox: Vec<Settlement>,
     pub(super) claiming: Claiming,
@@ -88,6 +90,7 @@ impl Engine {
             zygote_number: 0,
             registry: None,
             slots,
+            fencing: Vec::new(),
             outbox: Vec::new(),
             claiming: Claiming::Yes,
             look: true,
@@ -110,6 +113,7 @@ impl Engine {
         loop {
             self.exchange_if_due().await?;
             self.start_runners(Instant::now()).await;
+            self.fence_suspects().await;
             self.tell_ready();
             if let Some(exit) = self.drained().await? {
                 return Ok(exit);
@@ -152,7 +156,7 @@ impl Engine {
                 self.claiming = Claiming::Yes;
                 self.look = true;
             }
-            (Order::Recover { owners }, _) => self.exchange.recover(owners),
+            (Order::Recover { owners }, _) => self.exchange.suspects.extend(owners),
             (Order::Start(_) | Order::Drain { .. } | Order::Pause | Order::Resume, _) => {}
         }
     }

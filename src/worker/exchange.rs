@@ -16,19 +16,27 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest such wait: claiming resumes within 2 s of Redis being back.
 const RETRY_MAX: Duration = Duration::from_millis(1500);
 
+/// After so many steps in a row that found all they could take, there is a backlog, and no need to be rung for.
+const BACKLOG_STEPS: u32 = 32;
+
 /// Connection and clock.
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
-    /// Dead owners whose claims are to be put back.
+    /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
+    pub(super) suspects: Vec<String>,
+    /// Dead owners whose claims are to be put back now.
     pub(super) recover: Vec<String>,
     wake: Wake,
     sequence: u64,
     cursor: u32,
     leased: bool,
     looked: bool,
+    /// Steps in a row that found all they could take.
+    full_steps: u32,
+    watching: bool,
     retry_at: Instant,
     retry_wait: Duration,
     outage: Option<Instant>,
@@ -48,13 +56,16 @@ impl Exchange {
             leases: Leases::new(keys.clone()),
             stepper: Stepper::new(keys.clone(), crate::broker::connection::database(&start.config.results.url)),
             keys,
-            recover: start.recover.clone(),
+            suspects: start.recover.clone(),
+            recover: Vec::new(),
             wake: Wake::default(),
             sequence: 1,
             // Workers begin with different queues, so that a light load spreads over them.
             cursor: start.worker,
             leased: false,
             looked: false,
+            full_steps: 0,
+            watching: false,
             retry_at: now,
             retry_wait: RETRY_MIN,
             outage: None,
@@ -69,8 +80,9 @@ impl Exchange {
         self.wake.clone()
     }
 
-    /// Dead owners to recover with the next exchange.
-    pub fn recover(&mut self, owners: Vec<String>) {
+    /// These owners are dead and nothing of theirs runs any more: their claims go back with the next beat, which
+    /// is now.
+    pub(super) fn recover(&mut self, owners: impl IntoIterator<Item = String>) {
         self.recover.extend(owners);
         self.beat_at = Instant::now();
     }
@@ -125,7 +137,24 @@ impl Engine {
             self.look = true;
         }
         let stepped = self.step().await;
-        self.absorb(stepped)
+        self.absorb(stepped)?;
+        let watched = self.watch_or_not().await;
+        self.absorb(watched)
+    }
+
+    /// Is rung while there may be nothing to claim, and not while there is a backlog.
+    async fn watch_or_not(&mut self) -> Result<(), Trouble> {
+        let exchange = &mut self.exchange;
+        let Some(connection) = &mut exchange.connection else { return Ok(()) };
+        if exchange.watching && exchange.full_steps >= BACKLOG_STEPS {
+            connection.unwatch().await?;
+            exchange.watching = false;
+        } else if !exchange.watching && exchange.full_steps == 0 {
+            connection.watch(&exchange.keys).await?;
+            exchange.watching = true;
+            self.look = true; // what came just before was not rung for
+        }
+        Ok(())
     }
 
     /// An outage is waited out; everything else ends the worker.
@@ -157,6 +186,7 @@ impl Engine {
         let exchange = &mut self.exchange;
         let mut connection = Connection::open(&self.start.config.broker).await?;
         connection.watch(&exchange.keys).await?;
+        (exchange.watching, exchange.full_steps) = (true, 0);
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
         exchange.retry_wait = RETRY_MIN;
@@ -201,7 +231,7 @@ impl Engine {
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         self.look |= pulse.waiting > 0;
         self.reports.update(|figures| figures.waiting = pulse.waiting);
-        exchange.recover.extend(pulse.expired);
+        exchange.suspects.extend(pulse.expired);
         self.recover_owners().await
     }
 
@@ -248,6 +278,7 @@ impl Engine {
         if want > 0 {
             exchange.looked = true;
             self.look = reply.claims.len() == want;
+            exchange.full_steps = if self.look { exchange.full_steps + 1 } else { 0 };
         }
         if !reply.lost.is_empty() {
             tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");

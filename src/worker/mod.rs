@@ -49,6 +49,10 @@ async fn run() -> Exit {
     };
     let Some(Order::Start(start)) = orders.next().await else { return Exit::Internal };
     let name = format!("worker {}", start.worker);
+    if let Ok(short) = std::ffi::CString::new(format!("fairstalk-w{}", start.worker)) {
+        // Executed through /proc/self/exe, it would be "exe" to ps and top. Cosmetic, so failure is ignored.
+        let _ = prctl::set_name(&short);
+    }
     crate::telemetry::init(&name, start.config.log.level, start.config.log.format);
     let exit = match engine::Engine::new(*start, orders, reports.clone()) {
         Ok(mut engine) => engine.run().await,

@@ -9,6 +9,40 @@ use crate::broker::{Action, Claim, Settlement};
 use crate::message::{Message, rewrite};
 
 impl Engine {
+    /// Has the zygote see to it that nothing of the dead owners runs any more. On other hosts that is not in our
+    /// hands: there the lease has to be enough.
+    pub(super) async fn fence_suspects(&mut self) {
+        if self.exchange.suspects.is_empty() {
+            return;
+        }
+        let suspects = std::mem::take(&mut self.exchange.suspects);
+        let Some(zygote) = self.zygote.as_ref().filter(|_| self.registry.is_some()) else {
+            if self.python() {
+                self.exchange.suspects = suspects; // as soon as there is a zygote, or the lack of one is certain
+            } else {
+                self.exchange.recover(suspects);
+            }
+            return;
+        };
+        for owner in suspects {
+            if !self.fencing.contains(&owner) && zygote.fence(&owner).await.is_ok() {
+                self.fencing.push(owner);
+            }
+        }
+    }
+
+    /// The zygote confirms that no runner of this owner is left.
+    pub(super) fn fenced(&mut self, owner: &str) {
+        self.fencing.retain(|fenced| fenced != owner);
+        self.exchange.recover([owner.to_owned()]);
+    }
+
+    /// The zygote is dead, so all runners are.
+    pub(super) fn all_fenced(&mut self) {
+        let owners = self.fencing.drain(..).chain(self.exchange.suspects.drain(..)).collect::<Vec<_>>();
+        self.exchange.recover(owners);
+    }
+
     /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted. One that has
     /// taken its worker with it too often is recognised by whoever claims it next, who also tells its caller.
     pub(super) async fn recover_owners(&mut self) -> Result<(), Trouble> {

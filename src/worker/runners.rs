@@ -10,7 +10,7 @@ use crate::broker::{Action, Settlement};
 use crate::channel::Exit;
 use crate::message::rewrite;
 use crate::runner::Said;
-use crate::runner::python::{PythonRunner, Zygote, ZygoteSaid};
+use crate::runner::python::{PythonRunner, Wanted, Zygote, ZygoteSaid};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::process::Signal;
@@ -57,6 +57,7 @@ impl Engine {
                     self.runner_died(index, &describe(pid, status));
                 }
             }
+            ZygoteSaid::Fenced { owner } => self.fenced(&owner),
             ZygoteSaid::Closed => self.zygote_died(),
         }
     }
@@ -65,6 +66,7 @@ impl Engine {
     fn zygote_died(&mut self) {
         tracing::warn!("the Python zygote is gone and its runners with it; what they ran is handed back");
         self.registry = None;
+        self.all_fenced();
         for index in (0..self.slots.len()).rev() {
             let slot = &mut self.slots[index];
             if let Some(runner) = slot.runner.process() {
@@ -94,7 +96,8 @@ impl Engine {
             let number = slot.next_number(index);
             let tell = self.tell.clone();
             let tell = move |said| drop(tell.send(Event::Runner(number, said)));
-            match PythonRunner::start(zygote, number, &self.start.node, tell).await {
+            let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner };
+            match PythonRunner::start(zygote, &wanted, tell).await {
                 Ok(runner) => slot.runner = RunnerState::Starting(runner),
                 Err(error) => {
                     tracing::error!(%error, "can't start a runner");

@@ -48,7 +48,8 @@ def wait_settled(client):
     """Wait until nothing is claimed, by kombu's books and by fairstalk's."""
 
     def claimed():
-        return [client.hkeys("unacked"), client.zrange("unacked_index", 0, -1), client.keys("fairstalk:claims:*")]
+        held = [key for owner in client.keys("fairstalk:claims:*") for key in client.hkeys(owner) if key != b"lease"]
+        return [client.hkeys("unacked"), client.zrange("unacked_index", 0, -1), held]
 
     eventually(lambda: not any(claimed()), what=lambda: f"nothing claimed; there is {claimed()}")
 

@@ -6,8 +6,8 @@
 --       5 dead letters kept at most   6 and for how long, ms
 -- Returns {1, messages waiting, owners whose lease is over…}, or {0} if this owner's own lease was taken away.
 --
--- A lease of score 0 is one that another worker has begun to recover: its owner must never renew it. One that
--- has merely run out, and that nobody has touched, may go on.
+-- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
+-- even if it was only stopped. A lease that has merely run out, and that nobody has touched, may be renewed.
 
 local index, claims, owners, figures = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner = ARGV[1]
@@ -15,16 +15,16 @@ local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if ARGV[4] ~= '1' then
-  local lease = call('ZSCORE', owners, owner)
-  if not lease or lease == '0' then return {0} end
+if ARGV[4] == '1' then
+  call('HSET', claims, 'lease', 1)
+elseif call('HEXISTS', claims, 'lease') == 0 then
+  return {0}
 end
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
 
-local seconds = time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
 for _, number in ipairs(call('HKEYS', claims)) do
-  call('ZADD', index, 'XX', seconds, owner .. ':' .. number)
+  if number ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. number) end
 end
 
 local old = call('ZRANGEBYSCORE', KEYS[5], '-inf', now - tonumber(ARGV[6]), 'LIMIT', 0, 100)

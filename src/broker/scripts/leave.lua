@@ -6,7 +6,8 @@
 -- Returns how many delayed messages are still to be poured back (then call again), or -1 if others still work.
 
 local call = redis.call
-if call('HLEN', KEYS[3]) == 0 then
+if call('HLEN', KEYS[3]) == call('HEXISTS', KEYS[3], 'lease') then
+  call('DEL', KEYS[3])
   call('ZREM', KEYS[1], ARGV[1])
   call('HDEL', KEYS[2], ARGV[1])
 end

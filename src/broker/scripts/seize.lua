@@ -6,6 +6,7 @@
 -- Until then its score stays 0, so that it is found again should the recovering worker die too.
 
 local call = redis.call
+call('HDEL', KEYS[2], 'lease')
 call('ZADD', KEYS[3], 0, ARGV[1])
 local held = call('HGETALL', KEYS[2])
 if #held == 0 then

@@ -8,4 +8,4 @@ pub mod zygote;
 
 pub use registry::Registry;
 pub use runner::PythonRunner;
-pub use zygote::{Zygote, ZygoteSaid};
+pub use zygote::{Wanted, Zygote, ZygoteSaid};

@@ -1,7 +1,7 @@
 //! One Python runner, as its worker sees it.
 
 use super::frames::{self, Task};
-use super::zygote::Zygote;
+use super::zygote::{Wanted, Zygote};
 use crate::message::{Malformed, Message};
 use crate::runner::Said;
 use rustix::fd::OwnedFd;
@@ -32,8 +32,7 @@ impl PythonRunner {
     /// If descriptors run out or the zygote is gone.
     pub async fn start(
         zygote: &Zygote,
-        number: u64,
-        node: &str,
+        wanted: &Wanted<'_>,
         tell: impl Fn(Said) + Clone + 'static,
     ) -> io::Result<PythonRunner> {
         let (ours, theirs) = StdUnixStream::pair()?;
@@ -41,7 +40,7 @@ impl PythonRunner {
         ours.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let output = pipe::Receiver::from_owned_fd(output.into())?;
-        zygote.spawn(number, node, theirs.into(), their_output.into()).await?;
+        zygote.spawn(wanted, theirs.into(), their_output.into()).await?;
         tokio::task::spawn_local(read_frames(reader, tell.clone()));
         tokio::task::spawn_local(read_lines(output, tell));
         Ok(PythonRunner { pid: None, pidfd: None, writer: Rc::new(tokio::sync::Mutex::new(writer)) })

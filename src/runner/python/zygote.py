@@ -4,6 +4,9 @@ A worker connects to the listening socket and keeps the connection. It sends one
 wants, with two descriptors: the runner's end of a socket pair and the write end of a pipe for its output. It
 gets back the registry (first line), `started` with a pidfd for every runner, and `exited` with the wait
 status. When its connection ends, its runners are killed at once: nobody would read what they say.
+
+Before a worker puts back what a dead one had claimed, it asks with `fence` for that one's runners to be gone,
+and waits for `fenced`: else a task could run again while its first run still goes on.
 """
 
 import gc
@@ -56,6 +59,7 @@ class Worker:
         self.sock = sock
         self.pending = b""
         self.runners = set()
+        self.owner = None
 
 
 class Zygote:
@@ -66,6 +70,7 @@ class Zygote:
         self.hello = json.dumps({"registry": registry}).encode() + b"\n"
         self.results_db = results_db
         self.owners = {}
+        self.fences = []
         self.selector = selectors.DefaultSelector()
 
     def serve(self):
@@ -113,8 +118,36 @@ class Zygote:
         worker.pending += data
         while b"\n" in worker.pending:
             line, worker.pending = worker.pending.split(b"\n", 1)
-            self.fork(worker, json.loads(line), fds)
-            fds = []
+            order = json.loads(line)
+            if "fence" in order:
+                self.fence(worker, order["fence"])
+            else:
+                self.fork(worker, order, fds)
+                fds = []
+
+    def fence(self, asking, owner):
+        for worker in set(self.owners.values()):
+            if worker.owner == owner:
+                self.drop(worker)
+        self.fences.append((asking, owner))
+        self.answer_fences()
+
+    def answer_fences(self):
+        """Tell those who wait for runners to be gone of the ones that are."""
+        alive = {worker.owner for worker in self.owners.values()}
+        waiting = []
+        for asking, owner in self.fences:
+            if owner in alive:
+                waiting.append((asking, owner))
+            else:
+                self.send(asking, {"fenced": {"owner": owner}})
+        self.fences = waiting
+
+    def send(self, worker, content):
+        try:
+            worker.sock.sendall(message(content))
+        except OSError:
+            self.drop(worker)
 
     def fork(self, worker, order, fds):
         """Start one runner; the descriptors belong to it alone."""
@@ -127,6 +160,7 @@ class Zygote:
         os.close(output)
         self.owners[pid] = worker
         worker.runners.add(pid)
+        worker.owner = order["owner"]
         pidfd = os.pidfd_open(pid)
         try:
             socket.send_fds(worker.sock, [message({"started": {"runner": order["runner"], "pid": pid}})], [pidfd])
@@ -160,8 +194,11 @@ class Zygote:
             wake_read.recv(4096)
         except BlockingIOError:
             pass
-        while self.owners:
-            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        while True:
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
             if dead is None:
                 return
             kill_group(dead.si_pid)  # while it is not reaped the number can't mean anybody else
@@ -170,10 +207,8 @@ class Zygote:
             if worker is None:
                 continue
             worker.runners.discard(pid)
-            try:
-                worker.sock.sendall(message({"exited": {"pid": pid, "status": status}}))
-            except OSError:
-                self.drop(worker)
+            self.send(worker, {"exited": {"pid": pid, "status": status}})
+            self.answer_fences()
 
     def drop(self, worker):
         """The worker is gone: so are its runners."""

@@ -1,7 +1,7 @@
 //! A worker's connection to the zygote: asks for runners, hears of their pids and ends.
 
 use super::Registry;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -21,6 +21,17 @@ use tokio::net::UnixStream;
 #[derive(Debug, Clone)]
 pub struct Zygote {
     stream: Rc<UnixStream>,
+}
+
+/// A runner that is wanted.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Number it is spoken of by.
+    pub number: u64,
+    /// Node name its tasks see as `request.hostname`.
+    pub node: &'a str,
+    /// Owner name of its worker.
+    pub owner: &'a str,
 }
 
 /// What the zygote says.
@@ -44,6 +55,11 @@ pub enum ZygoteSaid {
         /// Wait status.
         status: i32,
     },
+    /// No runner of this owner is left.
+    Fenced {
+        /// Whose runners were asked about.
+        owner: String,
+    },
     /// The zygote is gone, and its runners with it.
     Closed,
 }
@@ -54,6 +70,7 @@ enum Line {
     Registry(Box<Registry>),
     Started { runner: u64, pid: u32 },
     Exited { pid: u32, status: i32 },
+    Fenced { owner: String },
 }
 
 impl Zygote {
@@ -71,14 +88,28 @@ impl Zygote {
     ///
     /// # Errors
     /// If the zygote is gone.
-    pub async fn spawn(&self, runner: u64, node: &str, channel: OwnedFd, output: OwnedFd) -> io::Result<()> {
-        let order = format!("{}\n", json!({"runner": runner, "node": node}));
-        let descriptors = [channel.as_fd(), output.as_fd()];
+    pub async fn spawn(&self, runner: &Wanted<'_>, channel: OwnedFd, output: OwnedFd) -> io::Result<()> {
+        let order = json!({"runner": runner.number, "node": runner.node, "owner": runner.owner});
+        self.send(&order, &[channel.as_fd(), output.as_fd()]).await
+    }
+
+    /// Asks for a dead owner's runners to be gone; [`ZygoteSaid::Fenced`] is the answer.
+    ///
+    /// # Errors
+    /// If the zygote is gone, and then they are too.
+    pub async fn fence(&self, owner: &str) -> io::Result<()> {
+        self.send(&json!({"fence": owner}), &[]).await
+    }
+
+    async fn send(&self, order: &serde_json::Value, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let order = format!("{order}\n");
         self.stream
             .async_io(Interest::WRITABLE, || {
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
                 let mut ancillary = SendAncillaryBuffer::new(&mut space);
-                ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+                if !descriptors.is_empty() {
+                    ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+                }
                 let parts = [IoSlice::new(order.as_bytes())];
                 let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
                 Ok(rustix::net::sendmsg(&*self.stream, &parts, &mut ancillary, flags)?)
@@ -97,6 +128,7 @@ impl Zygote {
                 let said = match serde_json::from_slice(&line) {
                     Ok(Line::Registry(registry)) => ZygoteSaid::Registry(registry),
                     Ok(Line::Exited { pid, status }) => ZygoteSaid::Exited { pid, status },
+                    Ok(Line::Fenced { owner }) => ZygoteSaid::Fenced { owner },
                     Ok(Line::Started { runner, pid }) => match descriptors.pop_front() {
                         Some(pidfd) => ZygoteSaid::Started { runner, pid, pidfd },
                         None => continue,
