@@ -218,16 +218,16 @@ def test_from_the_command_line(celery_app, commands):
 
     daemon.signal(signal.SIGTSTP)
     daemon.notify.wait_for(lambda state: state.get("STATUS", "").startswith("paused"))
-    ids = daemon.call("enqueue", "echo", "--user", 42, "--count", 1200).stdout.split()
-    assert len(set(ids)) == 1200
+    ids = daemon.call("enqueue", "echo", "--user", 42, "--count", 600).stdout.split()
+    assert len(set(ids)) == 600
     queues = {queue["queue"]: queue for queue in daemon.ask("queues")}
     assert len(queues) == 20
-    assert queues[get_queue_for_user(42)]["waiting"] == 1200
+    assert queues[get_queue_for_user(42)]["waiting"] == 600
     (status,) = daemon.ask("status")
-    assert (status["waiting"], status["claimed"], status["dead"]) == (1200, 0, 0)
+    assert (status["waiting"], status["claimed"], status["dead"]) == (600, 0, 0)
     assert [worker["figures"]["worker"] for worker in status["workers"]] == [1]
-    assert "1200" in daemon.call("queues", "--waiting").stdout
-    assert "1200 waiting" in daemon.call("status").stdout
+    assert "600" in daemon.call("queues", "--waiting").stdout
+    assert "600 waiting" in daemon.call("status").stdout
     daemon.signal(signal.SIGCONT)
     assert celery_app.AsyncResult(ids[-1]).get(timeout=PATIENCE)["id"] == ids[-1]
     assert daemon.call("dead", "list").stdout == "no dead letters\n"

@@ -25,7 +25,7 @@ def check_nothing_of_ours_left(client):
 def test_a_drain(celery_app, client, fairstalk, stock_worker, ledger):
     """Running tasks finish, waiting ones stay in order, delayed ones are poured back; a stock worker does the rest."""
     daemon = fairstalk(workers={"processes": 2, "concurrency": 1})
-    late = tasks.record.apply_async((1, 100, str(ledger)), countdown=8)
+    late = tasks.record.apply_async((1, 100, str(ledger)), countdown=5)
     sent = [enqueue_task_to_user_queue(tasks.record, 1, 1, n, str(ledger), seconds=1.0) for n in range(6)]
     ledger.wait("start", 2)
     daemon.signal(signal.SIGTERM)
@@ -38,7 +38,9 @@ def test_a_drain(celery_app, client, fairstalk, stock_worker, ledger):
     check_nothing_of_ours_left(client)
     with stock_worker("-c", "1"):
         assert [task.get(timeout=PATIENCE) for task in [*sent, late]] == [0, 1, 2, 3, 4, 5, 100]
-    assert [n for n in ledger.numbers("start") if n < 100] == list(range(6))
+    starts = [n for n in ledger.numbers("start") if n < 100]
+    # The first two started at the same time, in two workers.
+    assert (set(starts[:2]), starts[2:]) == ({0, 1}, [2, 3, 4, 5])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -75,9 +77,12 @@ def test_the_deadline_of_a_drain(celery_app, client, fairstalk, ledger):
 
 
 def test_the_way_back(celery_app, client, fairstalk, stock_worker, ledger):
-    """A stock worker finishes what fairstalk was stopped in the middle of, each user's tasks in their order."""
+    """A stock worker finishes what fairstalk was stopped in the middle of, each user's tasks in their order.
+
+    One worker process: between several, what each of them hands back is in order, and what two of them do is not.
+    """
     users = (1, 2, 3)
-    daemon = fairstalk(workers={"drain_timeout": "0s"})
+    daemon = fairstalk(workers={"processes": 1, "concurrency": 4, "drain_timeout": "0s"})
     sent = [
         enqueue_task_to_user_queue(tasks.record, users[n % 3], users[n % 3], n, str(ledger), seconds=0.1)
         for n in range(30)

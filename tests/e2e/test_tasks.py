@@ -76,7 +76,7 @@ def test_a_canvas_with_a_failing_part(worker):
     broken = chain(tasks.fail.s("first"), tasks.add.s(1)).apply_async()
     with pytest.raises(ValueError, match="first"):
         broken.get(timeout=PATIENCE)
-    assert (broken.state, broken.parent.state) == ("FAILURE", "FAILURE")
+    eventually(lambda: broken.state == broken.parent.state == "FAILURE", PATIENCE)
 
 
 def test_retries(worker):
