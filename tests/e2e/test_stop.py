@@ -3,6 +3,7 @@ import signal
 
 import pytest
 from harness.broker import call_of, wait_settled, waiting
+from harness.waiting import eventually
 
 from bench import tasks
 from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
@@ -112,3 +113,14 @@ def test_two_daemons_on_one_redis(celery_app, client, fairstalk, ledger):
     assert all(len(pids) == 1 for pids in ledger.runs().values())
     assert second.stop() == 0
     check_nothing_of_ours_left(client)
+
+
+def test_a_delayed_task_whose_keeper_has_left(celery_app, client, fairstalk):
+    """Whoever put a message aside for later may stop before its time: the others see to it, even if they are idle."""
+    daemons = [fairstalk(workers={"processes": 1}), fairstalk(workers={"processes": 1})]
+    delayed = tasks.add.apply_async((1, 2), countdown=3)
+    (claim,) = eventually(lambda: client.zrange("fairstalk:delayed", 0, -1))
+    (keeper,) = [daemon for daemon in daemons if f":{daemon.pid}:" in claim.decode()]
+    assert keeper.stop() == 0
+    assert client.zcard("fairstalk:delayed") == 1
+    assert delayed.get(timeout=PATIENCE / 2) == 3
