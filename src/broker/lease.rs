@@ -36,6 +36,8 @@ pub struct Beat<'a> {
 pub struct Pulse {
     /// Messages in all lists.
     pub waiting: u64,
+    /// Milliseconds until the next delayed message is due. Whoever put it aside may be gone by then.
+    pub due_in: Option<u64>,
     /// Owners whose lease is over.
     pub expired: Vec<String>,
 }
@@ -72,7 +74,7 @@ impl Leases {
         let keys = &self.keys;
         let mut invocation = self.beat.prepare_invoke();
         invocation.key(keys.unacked_index()).key(keys.claims(beat.owner)).key(keys.owners()).key(keys.figures());
-        invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries());
+        invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries()).key(keys.delayed());
         for queue in &keys.queues {
             for list in keys.lists(queue) {
                 invocation.key(list);
@@ -89,8 +91,9 @@ impl Leases {
             return Ok(None);
         }
         let waiting = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
+        let due_in: i64 = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let expired: Result<Vec<String>, _> = parts.map(redis::from_redis_value).collect();
-        Ok(Some(Pulse { waiting, expired: expired.map_err(|_| bad())? }))
+        Ok(Some(Pulse { waiting, due_in: u64::try_from(due_in).ok(), expired: expired.map_err(|_| bad())? }))
     }
 
     /// Takes the lease of a dead owner away for good and returns some of what it held, the earliest first.

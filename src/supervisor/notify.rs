@@ -34,14 +34,19 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// From the environment systemd gave.
-    pub fn from_env() -> io::Result<Self> {
-        let socket = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
-        Ok(Self {
-            socket: socket.map(|name| connect(&name)).transpose()?,
-            watchdog: sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero()),
-            ..Self::default()
-        })
+    /// From the environment systemd gave. A socket out of reach is no reason not to work: the variable may have
+    /// been inherited from somebody else's service. If it is ours, systemd ends a start it hears nothing of.
+    pub fn from_env() -> Self {
+        let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+        let socket = name.and_then(|name| match connect(&name) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                tracing::warn!("NOTIFY_SOCKET={} can't be reached: {error}; nobody is notified", name.display());
+                None
+            }
+        });
+        let watchdog = sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero());
+        Self { socket, watchdog, ..Self::default() }
     }
 
     /// The daemon works. Must arrive: tried again in each pass until systemd takes it.

@@ -7,6 +7,7 @@
 //! rustix and not nix: the latter has no value for a death by a real-time signal and would leave it unreaped.
 
 use super::policy::Ended;
+use nix::sys::wait::{self, WaitPidFlag};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use rustix::process::{kill_process_group, waitid, waitpid};
@@ -33,9 +34,21 @@ pub fn ended(pid: i32) -> Option<Ended> {
 
 /// Reaps processes that were never ours, as they end up with a process 1 or a subreaper. Called when all known
 /// children have been looked at; should one of those have ended since, its end is returned instead of being lost.
+///
+/// Commands and runners die with the worker or zygote that started them, but what *they* started doesn't. They lead
+/// process groups, so before one of them is reaped its group is killed, as in [`ended`].
 pub fn strangers(is_known: impl Fn(i32) -> bool) -> Vec<(i32, Ended)> {
     let mut known = Vec::new();
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        let next = match wait::waitid(wait::Id::All, look) {
+            Ok(wait::WaitStatus::Signaled(pid, nix::sys::signal::SIGKILL, _)) => Pid::from_raw(pid.as_raw()),
+            _ => None,
+        };
+        if let Some(pid) = next.filter(|pid| !is_known(pid.as_raw_nonzero().get())) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let Ok(Some((pid, status))) = waitpid(next, WaitOptions::NOHANG) else { return known };
         let pid = pid.as_raw_nonzero().get();
         let ended = how(status);
         if is_known(pid) {
@@ -44,7 +57,6 @@ pub fn strangers(is_known: impl Fn(i32) -> bool) -> Vec<(i32, Ended)> {
             tracing::debug!(pid, "reaped an unknown process: {ended}");
         }
     }
-    known
 }
 
 fn how(status: WaitStatus) -> Ended {

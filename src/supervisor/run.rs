@@ -31,8 +31,8 @@ enum StartError {
     Count(#[source] io::Error),
     #[error("can't handle signals")]
     Signals(#[source] io::Error),
-    #[error("can't reach systemd's notification socket")]
-    Notify(#[source] io::Error),
+    #[error("can't become the reaper of orphans")]
+    Subreaper(#[source] nix::Error),
     #[error("can't listen for the zygote")]
     Zygote(#[source] nix::Error),
     #[error(transparent)]
@@ -85,13 +85,15 @@ impl Supervisor {
         if threads != 1 {
             return Err(StartError::Threads(threads));
         }
+        // What a dead worker's commands have started comes to us, to be ended and reaped.
+        nix::sys::prctl::set_child_subreaper(true).map_err(StartError::Subreaper)?;
         let now = Instant::now();
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let host = host.unwrap_or_else(|_| "localhost".to_owned());
         Ok(Self {
             backoff: Backoff::new(config.workers.restart_min, config.workers.restart_max)?,
             signals: Signals::register().map_err(StartError::Signals)?,
-            notifier: Notifier::from_env().map_err(StartError::Notify)?,
+            notifier: Notifier::from_env(),
             fleet: Fleet::new(config.workers.processes, now),
             zygote: config.python.as_ref().map(|_| Zygote::new(now)).transpose().map_err(StartError::Zygote)?,
             // Random, because the pid comes back after a restart of the machine or the container.
@@ -169,7 +171,10 @@ impl Supervisor {
             && zygote.slot.due().is_some_and(|due| due <= now)
             && let Err(error) = zygote.start(&self.config, &self.launcher.zygote)
         {
-            tracing::error!(%error, "zygote not started");
+            if let Some(python) = &self.config.python {
+                let (interpreter, directory) = (python.interpreter.display(), python.directory.display());
+                tracing::error!("can't start [python] interpreter {interpreter} in directory {directory}: {error}");
+            }
             zygote.note = Some(format!("can't start the interpreter: {error}"));
             // No such interpreter, or not executable: that is the configuration's fault.
             zygote.failed = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);

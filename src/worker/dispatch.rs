@@ -49,6 +49,7 @@ impl Engine {
             Plan::Delay(due) => self.settle(work.sequence, Action::Delay { message: work.message.raw, due }),
             Plan::Expired => self.expired(work),
             Plan::Unknown => self.unknown(work, now),
+            Plan::Lost => self.lost(work, now),
             Plan::Dead(reason, text) => {
                 let entry = story::entry(&self.start, reason, &text, &work.queue, Some(&work.message), now);
                 self.settle(work.sequence, Action::Dead { message: work.message.raw, entry });
@@ -149,6 +150,20 @@ impl Engine {
             return self.record(work, "unregistered", text, Some(entry));
         }
         let exception = Exception { kind: "NotRegistered", module: "celery.exceptions", arguments: json!([name]) };
+        let action = Action::Dead { message: work.message.raw.clone(), entry };
+        self.end_here(work, &State::Failure(&exception, ""), action);
+    }
+
+    /// It took its worker with it too often: dead letter, and whoever waits for the result gets Celery's
+    /// `WorkerLostError`, as for a task whose runner died too often.
+    fn lost(&mut self, work: Work, now: i64) {
+        let why = format!("its worker died {} times while it ran", work.message.deliveries);
+        let entry = story::entry(&self.start, Reason::Lost, &why, &work.queue, Some(&work.message), now);
+        let text = format!("Worker exited prematurely: {why}.");
+        if !self.start.config.tasks.contains_key(&work.message.headers.task) {
+            return self.record(work, "lost", text, Some(entry));
+        }
+        let exception = Exception { kind: "WorkerLostError", module: "billiard.exceptions", arguments: json!([text]) };
         let action = Action::Dead { message: work.message.raw.clone(), entry };
         self.end_here(work, &State::Failure(&exception, ""), action);
     }

@@ -240,6 +240,7 @@ impl Engine {
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         self.look |= pulse.waiting > 0;
         self.reports.update(|figures| figures.waiting = pulse.waiting);
+        exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
         self.recover_owners().await
     }
@@ -282,10 +283,7 @@ impl Engine {
         exchange.clock = (reply.now, Instant::now());
         exchange.cursor = reply.cursor;
         exchange.sequence += reply.claims.len() as u64;
-        exchange.due_at = reply.next_due.map(|due| {
-            let wait = u64::try_from(due - reply.now).unwrap_or(0);
-            Instant::now() + Duration::from_millis(wait.min(86_400_000))
-        });
+        exchange.due_at = reply.next_due.map(|due| due_at(u64::try_from(due - reply.now).unwrap_or(0)));
         if want > 0 {
             exchange.looked = true;
             self.look = reply.claims.len() == want;
@@ -300,6 +298,11 @@ impl Engine {
         let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
         self.reports.update(|figures| figures.busy = busy);
     }
+}
+
+/// When to look for a delayed message that is due in so many milliseconds.
+fn due_at(wait: u64) -> Instant {
+    Instant::now() + Duration::from_millis(wait.min(86_400_000))
 }
 
 /// Why an exchange failed.

@@ -25,6 +25,8 @@ pub enum Plan {
     Expired,
     /// Nobody here knows the task.
     Unknown,
+    /// Its workers died too often while it ran.
+    Lost,
     /// To the dead letters, unread.
     Dead(Reason, String),
 }
@@ -85,6 +87,9 @@ fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now
     let known = command || registry.is_some_and(|registry| registry.tasks.contains_key(&headers.task));
     if !known {
         return Ok(Plan::Unknown);
+    }
+    if message.deliveries >= config.delivery.max_deliveries {
+        return Ok(Plan::Lost);
     }
     if millis("expires", &headers.expires)?.is_some_and(|expires| expires < now) {
         return Ok(Plan::Expired);

@@ -43,8 +43,8 @@ impl Engine {
         self.exchange.recover(owners);
     }
 
-    /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted; a message
-    /// that has taken its worker with it too often goes to the dead letters.
+    /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted. One that has
+    /// taken its worker with it too often is recognised by whoever claims it next, who also tells its caller.
     pub(super) async fn recover_owners(&mut self) -> Result<(), Trouble> {
         let mut owners = std::mem::take(&mut self.exchange.recover);
         owners.sort();
@@ -88,7 +88,8 @@ impl Engine {
     fn given_back(&self, claim: Claim, now: i64) -> Settlement {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
         let action = match Message::parse(claim.raw) {
-            Ok(message) if message.deliveries + 1 >= self.start.config.delivery.max_deliveries => {
+            // Once more than that: even telling its caller takes the worker with it.
+            Ok(message) if message.deliveries >= self.start.config.delivery.max_deliveries => {
                 let text = format!("its worker died {} times while it ran", message.deliveries + 1);
                 let entry = story::entry(&self.start, Reason::Lost, &text, &queue, Some(&message), now);
                 Action::Dead { message: message.raw, entry }

@@ -1,9 +1,10 @@
 """Fixtures of the end-to-end tests. Each test has its own Redis, its own data directory and its own processes."""
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from harness import PROJECT, example_app
 from harness.daemon import Fairstalk, base_config, clean_environment, merged
+from harness.ledger import Ledger
 from harness.processes import ProcessUnderTest
 from harness.redis_server import RedisServer
 
@@ -45,8 +46,8 @@ def stock_worker(app_env, tmp_path):
     """`with stock_worker("-c", "2") as worker`: a stock `celery worker`, ready inside the block and gone after it."""
 
     @contextmanager
-    def start(*options):
-        command = [*example_app.celery_command(), "worker", "--loglevel", "INFO", *(options or ("-c", "2"))]
+    def start(*options, app="imgbackend"):
+        command = [*example_app.celery_command(app), "worker", "--loglevel", "INFO", *(options or ("-c", "2"))]
         worker = ProcessUnderTest(command, tmp_path / "celery.log", clean_environment(**app_env), PROJECT)
         try:
             worker.wait_log(r"celery@\S+ ready\.$", timeout=60)
@@ -82,3 +83,45 @@ def fairstalk(redis, app_env, tmp_path):
         except AssertionError as problem:
             problems.append(str(problem))
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(params=["celery", "fairstalk"])
+def start_worker(request, database):
+    """`start_worker(slots=4, app="imgbackend")`: the same test under a stock worker and under fairstalk."""
+    if request.param == "fairstalk":
+        start = request.getfixturevalue("fairstalk")
+        def start_fairstalk(slots=4, app="imgbackend"):
+            count = 1 if slots == 1 else 2
+            return start(workers={"processes": count, "concurrency": slots // count}, python={"app": app})
+
+        yield start_fairstalk
+        return
+    start = request.getfixturevalue("stock_worker")
+    with ExitStack() as stack:
+
+        def start_celery(slots=4, app="imgbackend"):
+            worker = stack.enter_context(start("-c", str(slots), app=app))
+            # Its warm shutdown takes seconds and nobody looks at it here.
+            stack.callback(worker.clear_away)
+            return worker
+
+        yield start_celery
+
+
+@pytest.fixture
+def worker(start_worker):
+    """A ready worker with four slots: stock Celery, then fairstalk."""
+    return start_worker()
+
+
+@pytest.fixture
+def client(redis):
+    """A redis-py client of this test's Redis."""
+    with redis.client() as client:
+        yield client
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger for the example's `record` task."""
+    return Ledger(tmp_path / "ledger")

@@ -19,8 +19,8 @@ STAND_IN = """\
     child = subprocess.Popen(["sleep", "1000"], start_new_session={leave_session}, env={environment})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
     print("up and running", file=sys.stderr, flush=True)
-    sender.send(b"READY=1\\nSTATUS=ready 1/1")
     try:
+        sender.send(b"READY=1\\nSTATUS=ready 1/1")
         while True:
             time.sleep(1)
     finally:

@@ -1,6 +1,7 @@
 """fairstalk under test: its configuration file, its process, and what it tells systemd."""
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,12 +76,9 @@ class Fairstalk(ProcessUnderTest):
         self.config_file = self.directory / "fairstalk.toml"
         self.configure(config)
         self.notify = NotifySocket()
-        super().__init__(
-            [program or binary(), "run", "--config", self.config_file],
-            self.directory / "fairstalk.log",
-            clean_environment(NOTIFY_SOCKET=self.notify.path, **(env or {})),
-            self.directory,
-        )
+        self.env = clean_environment(**{"NOTIFY_SOCKET": self.notify.path, **(env or {})})
+        command = [program or binary(), "run", "--config", self.config_file]
+        super().__init__(command, self.directory / "fairstalk.log", self.env, self.directory)
 
     def configure(self, config):
         """Write the configuration file; a running daemon reads it again at HUP."""
@@ -96,6 +94,34 @@ class Fairstalk(ProcessUnderTest):
         if "1" not in self.notify.states("READY"):
             raise AssertionError(f"{self.describe()}, before READY=1:\n{self.log()}")
         return self
+
+    def call(self, *arguments):
+        """Run another command of the program with the same configuration and environment."""
+        return subprocess.run(
+            [binary(), *map(str, arguments), "--config", self.config_file],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=START_PATIENCE,
+        )
+
+    def ask(self, *arguments):
+        """What a command prints with `--json`, one object per line."""
+        done = self.call(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def dead_letters(self):
+        """Entries of all dead letters, the newest first."""
+        return [letter["entry"] for letter in self.ask("dead", "list")]
+
+    def pids(self, title):
+        """Pids of the live processes of this daemon whose title begins so: `worker 1`, `zygote`, `runner of worker1@`."""
+        return [process.pid for process in self.left() if process.cmdline.startswith(f"fairstalk: {title}")]
+
+    def records(self):
+        """The log as records, where it was written as JSON."""
+        return [json.loads(line) for line in self.log().splitlines()]
 
     def close(self):
         """End it and everything it left, and complain about what outlived the supervisor.

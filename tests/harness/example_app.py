@@ -15,9 +15,9 @@ def environment(redis, data, **extra):
     }
 
 
-def celery_command():
+def celery_command(app="imgbackend"):
     """`celery -A imgbackend` of the Python we run in, whatever PATH says."""
-    return [sys.executable, "-m", "celery", "-A", "imgbackend"]
+    return [sys.executable, "-m", "celery", "-A", app]
 
 
 def load():

@@ -42,7 +42,9 @@ class RedisServer:
         return f"unix://{self.socket}?db=0"
 
     def client(self, **options):
-        """A new redis-py client."""
+        """A new redis-py client, with the server's password where it has one."""
+        if "--requirepass" in self.options:
+            options.setdefault("password", self.options[self.options.index("--requirepass") + 1])
         return redis.Redis(unix_socket_path=str(self.socket), **options)
 
     def start(self):

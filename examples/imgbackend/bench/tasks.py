@@ -35,6 +35,15 @@ def append_line(path, **fields):
         os.close(file)
 
 
+def made(path):
+    """Make a file; False if it is there already. Of many callers one gets True."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError:
+        return False
+    return True
+
+
 @shared_task(ignore_result=True)
 def noop(user_id=None):
     """Nothing, and no result: what a task costs at the least."""
@@ -149,8 +158,13 @@ def ignore(self):
 
 
 @shared_task(acks_late=True)
-def reject(requeue=False):
-    """Refuse the message; late acknowledgement, because a stock worker has nothing left to refuse otherwise."""
+def reject(requeue=False, unless=None):
+    """Refuse the message; late acknowledgement, because a stock worker has nothing left to refuse otherwise.
+
+    With `unless`, only if that file is missing, and it is made first: one refusal.
+    """
+    if unless is not None and not made(unless):
+        return "accepted"
     raise Reject("refused by the task", requeue=requeue)
 
 
@@ -167,11 +181,8 @@ def record(self, user_id, n, path, seconds=0.0):
 @shared_task
 def kill_self(signum=9, unless=None):
     """Send a signal to the own process. With `unless`, only if that file is missing, and it is made first: one death."""
-    if unless is not None:
-        try:
-            os.close(os.open(unless, os.O_CREAT | os.O_EXCL, 0o644))
-        except FileExistsError:
-            return "alive"
+    if unless is not None and not made(unless):
+        return "alive"
     os.kill(os.getpid(), signum)
     return "survived"
 

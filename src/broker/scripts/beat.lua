@@ -1,10 +1,11 @@
 -- A sign of life of one worker: renews its lease and what it holds, counts what waits, trims the dead letters.
 --
 -- KEYS  1 unacked_index   2 claims of this owner   3 owners (zset: owner -> end of lease, ms)   4 owner figures (hash: JSON)
---       5 dead   6 dead messages   7 dead entries   8… all lists of all queues
+--       5 dead   6 dead messages   7 dead entries   8 delayed   9… all lists of all queues
 -- ARGV  1 owner   2 length of the lease, ms   3 figures of the worker (JSON)   4 '1' at the first beat
 --       5 dead letters kept at most   6 and for how long, ms   7 number of the worker's connection, counting up
--- Returns {1, messages waiting, owners whose lease is over…}, or {0} if this owner's own lease was taken away.
+-- Returns {1, messages waiting, ms until the next delayed message is due or -1, owners whose lease is over…}, or {0} if
+-- this owner's own lease was taken away.
 --
 -- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
 -- even if it was only stopped. A lease that has merely run out, and that nobody has touched, may be renewed.
@@ -19,6 +20,9 @@ local lease = call('HGET', claims, 'lease')
 if not lease and ARGV[4] ~= '1' then return {0} end
 -- A beat of an earlier connection may come late; it must not take the lease back to that one.
 if not lease or tonumber(lease) < tonumber(ARGV[7]) then call('HSET', claims, 'lease', ARGV[7]) end
+-- Whoever was silent past its own lease, or has only just begun, can't judge the others: it may be Redis that was
+-- away, and they are about to come back as well.
+local own = tonumber(call('ZSCORE', owners, owner) or 0)
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
 
@@ -36,9 +40,11 @@ if #old > 0 then
 end
 
 local waiting = 0
-if call('EXISTS', unpack(KEYS, 8)) > 0 then -- one command while all are empty, in place of one for each
-  for i = 8, #KEYS do waiting = waiting + call('LLEN', KEYS[i]) end
+if call('EXISTS', unpack(KEYS, 9)) > 0 then -- one command while all are empty, in place of one for each
+  for i = 9, #KEYS do waiting = waiting + call('LLEN', KEYS[i]) end
 end
-local answer = {1, waiting}
+local due = call('ZRANGE', KEYS[8], 0, 0, 'WITHSCORES')[2]
+local answer = {1, waiting, due and math.max(0, math.ceil(tonumber(due) - now)) or -1}
+if own < now then return answer end
 for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
 return answer

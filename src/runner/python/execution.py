@@ -121,7 +121,7 @@ class Execution:
                 sender=delivery_task, request=request._context, terminated=False, signum=None, expired=True)
             return frames.IGNORED, 0.0, None
         if why == "time-limit":
-            return self.record(delivery, raised(TimeLimitExceeded(float(text))))
+            return self.record(delivery, raised(TimeLimitExceeded(json.loads(text))))
         return self.record(delivery, lost(text))
 
     def _unregistered(self, delivery):

@@ -61,7 +61,7 @@ class Collector:
         return stores
 
     def _store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
-        if task_id != self._task_id:
+        if task_id != self._task_id or looked_up_at_once(request, state):
             return self._original(task_id, result, state, traceback=traceback, request=request, **kwargs)
         backend = self._backend
         meta = backend._get_result_meta(result=result, state=state, traceback=traceback, request=request)
@@ -83,6 +83,16 @@ class Collector:
         if self.stores and as_bytes(key) == self._own_key:
             return self.stores[0][1]
         return self._original_get(key)
+
+
+def looked_up_at_once(request, state):
+    """Whether Celery tells others of this end right after storing it: a chord's body, the rest of a chain, errbacks.
+
+    They must find it in the backend, so for these it is stored before anything else happens.
+    """
+    if getattr(request, "chord", None):
+        return state in states.READY_STATES
+    return state == states.FAILURE and bool(getattr(request, "chain", None) or getattr(request, "errbacks", None))
 
 
 def as_bytes(text):
