@@ -5,15 +5,14 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// A failed exchange with Redis.
 #[derive(Debug, thiserror::Error)]
-#[error("Redis at {address}: {source}{}", .kind.remedy())]
+#[error("Redis at {address}: {cause}{}", .kind.remedy())]
 pub struct BrokerError {
     /// What follows from it.
     pub kind: Kind,
     /// `host:port` or path of the socket; never the password.
     pub address: String,
-    /// What redis-rs or the server said.
-    #[source]
-    pub source: RedisError,
+    /// What redis-rs or the server said; part of the text, so not told again as its source.
+    pub cause: RedisError,
 }
 
 /// What follows from a failure.
@@ -55,10 +54,10 @@ const PASSING: [&str; 9] =
 
 impl BrokerError {
     /// Sorts a client error.
-    pub fn new(address: &str, source: RedisError) -> BrokerError {
-        let code = source.code().unwrap_or_default().to_owned();
-        let text = source.to_string();
-        let kind = match source.kind() {
+    pub fn new(address: &str, cause: RedisError) -> BrokerError {
+        let code = cause.code().unwrap_or_default().to_owned();
+        let text = cause.to_string();
+        let kind = match cause.kind() {
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Kind::Configuration,
             ErrorKind::RESP3NotSupported => Kind::TooOld,
             ErrorKind::Server(ServerErrorKind::NoPerm) => Kind::Configuration,
@@ -66,10 +65,10 @@ impl BrokerError {
                 Kind::Configuration
             }
             _ if text.contains("DB index is out of range") => Kind::Configuration,
-            _ if source.is_io_error() || source.is_connection_dropped() || source.is_timeout() => Kind::Unavailable,
+            _ if cause.is_io_error() || cause.is_connection_dropped() || cause.is_timeout() => Kind::Unavailable,
             _ if PASSING.iter().any(|known| code == *known || text.contains(known)) => Kind::Unavailable,
             _ => Kind::Unexpected,
         };
-        BrokerError { kind, address: address.to_owned(), source }
+        BrokerError { kind, address: address.to_owned(), cause }
     }
 }

@@ -138,11 +138,11 @@ impl Leases {
         Ok(claims)
     }
 
-    /// Says goodbye; the last of all owners pours delayed messages back for stock Celery. Returns how many.
+    /// Says goodbye; the last of all owners pours delayed messages back for stock Celery. Returns who is left.
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn leave(&self, connection: &mut Connection, owner: &str) -> Result<(), BrokerError> {
+    pub async fn leave(&self, connection: &mut Connection, owner: &str) -> Result<Others, BrokerError> {
         let keys = &self.keys;
         loop {
             let mut invocation = self.leave.prepare_invoke();
@@ -150,11 +150,39 @@ impl Leases {
             invocation.key(keys.delayed()).key(keys.delayed_messages());
             invocation.arg(owner).arg(1000);
             let mut redis = connection.redis.clone();
-            let left: i64 = connection.sorted(invocation.invoke_async(&mut redis)).await?;
-            if left <= 0 {
-                return Ok(());
+            let (left, now, leases): (i64, i64, Vec<(String, f64)>) =
+                connection.sorted(invocation.invoke_async(&mut redis)).await?;
+            if left == 0 {
+                return Ok(Others {
+                    now,
+                    leases: leases.into_iter().map(|(owner, end)| (owner, end as i64)).collect(),
+                });
             }
         }
+    }
+}
+
+/// Owners that are left when one goes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Others {
+    now: i64,
+    leases: Vec<(String, i64)>,
+}
+
+impl Others {
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Those whose lease is over.
+    pub fn expired(&self) -> impl Iterator<Item = &str> {
+        self.leases.iter().filter(|(_, end)| *end < self.now).map(|(owner, _)| owner.as_str())
+    }
+
+    /// One of them has shown itself since `before`.
+    pub fn renewed_since(&self, before: &Others) -> bool {
+        self.leases.iter().any(|lease| !before.leases.contains(lease))
     }
 }
 

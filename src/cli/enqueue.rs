@@ -2,9 +2,9 @@
 
 use super::redis::{block_on, connect};
 use super::{Error, Settings, output};
-use crate::broker::publish;
+use crate::broker::{Connection, publish};
 use crate::channel::Exit;
-use crate::config::Config;
+use crate::config::{Broker, Config};
 use crate::message::compose::{NewTask, compose, unique_id};
 use crate::routing;
 use serde_json::Value;
@@ -82,6 +82,8 @@ async fn send(args: &Args, settings: &Settings) -> Result<Vec<String>, Error> {
     if !args.wait {
         return Ok(ids);
     }
+    let results_server = Broker { url: config.results.url.clone(), ..config.broker.clone() };
+    let mut connection = Connection::open(&results_server).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in &ids {
         let key = format!("{}celery-task-meta-{id}", config.results.key_prefix);

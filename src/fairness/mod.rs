@@ -4,12 +4,26 @@ use crate::config::Tenancy;
 use crate::message::Message;
 use crate::message::body::Arguments;
 use crate::message::object::Object;
+use serde_json::value::RawValue;
 
-/// The tenant of a message: the configured header, else the named keyword argument. `None` where neither says it.
-pub fn tenant(tenancy: &Tenancy, message: &Message, arguments: &Arguments) -> Option<String> {
+/// The tenant of a message: the configured header, else the named argument, by keyword or by its position among
+/// the task's `parameters` (without the `self` of a bound task). `None` where nothing says it.
+pub fn tenant(
+    tenancy: &Tenancy,
+    message: &Message,
+    arguments: Option<&Arguments>,
+    parameters: &[String],
+) -> Option<String> {
     let find = |json: &str, key: &str| Object::parse(json).ok().and_then(|object| object.get(key).and_then(plain));
     let header = tenancy.header.as_ref().and_then(|name| find(message.headers_json(), name));
-    header.or_else(|| tenancy.parameter.as_ref().and_then(|name| find(&arguments.kwargs, name)))
+    header.or_else(|| {
+        let (name, arguments) = (tenancy.parameter.as_ref()?, arguments?);
+        find(&arguments.kwargs, name).or_else(|| {
+            let position = parameters.iter().position(|parameter| parameter == name)?;
+            let args: Vec<&RawValue> = serde_json::from_str(&arguments.args).ok()?;
+            args.get(position).and_then(|value| plain(value.get()))
+        })
+    })
 }
 
 /// A JSON value as Python's `str()` shows it; null and containers name nobody.
@@ -20,5 +34,30 @@ fn plain(json: &str) -> Option<String> {
         serde_json::Value::Bool(true) => Some("True".to_owned()),
         serde_json::Value::Bool(false) => Some("False".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant_of(header: Option<&str>, headers: &str, args: &str, kwargs: &str) -> Option<String> {
+        let tenancy = Tenancy { parameter: Some("user_id".into()), header: header.map(Into::into) };
+        let raw = format!(r#"{{"body": "", "headers": {headers}, "properties": {{}}}}"#);
+        let message = Message::parse(raw.into_bytes()).unwrap();
+        let arguments = Arguments { args: args.into(), kwargs: kwargs.into(), canvas: false };
+        tenant(&tenancy, &message, Some(&arguments), &["job".into(), "user_id".into()])
+    }
+
+    #[test]
+    fn header_then_keyword_then_position() {
+        let headers = r#"{"task": "t", "id": "i", "x-user": "h"}"#;
+        let all = |header| tenant_of(header, headers, r#"["j", 7]"#, r#"{"user_id": "k"}"#);
+        assert_eq!(all(Some("x-user")).as_deref(), Some("h"));
+        assert_eq!(all(Some("x-other")).as_deref(), Some("k"));
+        assert_eq!(tenant_of(None, headers, r#"["j", 7]"#, "{}").as_deref(), Some("7"));
+        assert_eq!(tenant_of(None, headers, r#"["j", 1.50]"#, "{}").as_deref(), Some("1.50"));
+        assert_eq!(tenant_of(None, headers, r#"["j", null]"#, "{}"), None);
+        assert_eq!(tenant_of(None, headers, r#"["j"]"#, "{}"), None);
     }
 }

@@ -96,7 +96,10 @@ async fn attend(child: &mut Child, input: Vec<u8>, line: impl Fn(String)) -> (Op
     let read = async {
         let mut result = Vec::new();
         if let Some(stdout) = stdout {
-            let _ = stdout.take(MAX_RESULT + 1).read_to_end(&mut result).await;
+            let mut stdout = stdout.take(MAX_RESULT + 1);
+            let _ = stdout.read_to_end(&mut result).await;
+            // The rest is read too, so that the command ends as it would and not of a broken pipe.
+            let _ = tokio::io::copy(stdout.get_mut(), &mut tokio::io::sink()).await;
         }
         result
     };

@@ -6,8 +6,9 @@ use super::slots::RunnerState;
 use super::story;
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement};
+use crate::fairness::tenant;
 use crate::message::Message;
-use crate::message::body::Arguments;
+use crate::message::body::{self, Arguments};
 use crate::results::{self, State};
 use crate::runner::python::frames::Task;
 use crate::runner::{Exception, command};
@@ -88,6 +89,13 @@ impl Engine {
         let hard = hard.or(info.and_then(|info| info.time_limit));
         let soft = soft.or(info.and_then(|info| info.soft_time_limit));
         let after = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| work.started + wait);
+        let tenancy = &self.start.config.tenancy;
+        if tenancy.parameter.is_some() || tenancy.header.is_some() {
+            // A body that isn't JSON names nobody; Python alone reads it.
+            let arguments = body::arguments(&work.message).ok();
+            let parameters = info.map_or(&[][..], |info| &info.parameters);
+            work.tenant = tenant(tenancy, &work.message, arguments.as_ref(), parameters);
+        }
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);
         let Some(index) = self.place(work) else { return };

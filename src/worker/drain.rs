@@ -2,31 +2,31 @@
 
 use super::engine::{Claiming, Engine, Failure};
 use super::work::Phase;
+use crate::broker::BrokerError;
+use crate::broker::lease::{LEASE, Others};
 use crate::channel::Exit;
 use std::time::{Duration, Instant};
 
 /// How long killed runners may take to be gone, and Redis to take what is handed back, after the deadline.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
+/// How long the leases of others are watched before they count as dead: they renew theirs with every beat.
+const WATCH_OTHERS: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 1000);
+
 impl Engine {
     /// The exit code, once a drain has come to its end.
     pub(super) async fn drained(&mut self) -> Result<Option<Exit>, Failure> {
         let Claiming::Draining(deadline) = self.claiming else { return Ok(None) };
         let now = Instant::now();
-        if self.busy() == 0 {
-            if self.outbox.is_empty() {
-                return self.leave().await;
-            }
-            if now < deadline + LAST_MOMENTS {
-                return Ok(None);
-            }
+        if self.busy() == 0 && self.outbox.is_empty() {
+            return Ok(Some(self.leave(deadline + LAST_MOMENTS).await));
         }
         if now < deadline {
             return Ok(None);
         }
         if self.handed_back.is_none() {
             self.handed_back = Some(self.busy());
-            tracing::warn!("drain deadline passed: handing back {} running tasks", self.busy());
+            tracing::warn!("handing back {} running tasks", self.busy());
             for index in 0..self.slots.len() {
                 self.kill(index);
             }
@@ -39,13 +39,43 @@ impl Engine {
         Ok(None)
     }
 
-    async fn leave(&mut self) -> Result<Option<Exit>, Failure> {
-        if let Some(connection) = &mut self.exchange.connection
-            && let Err(error) = self.exchange.leases.leave(connection, &self.start.owner).await
-        {
-            tracing::warn!("{error}; the lease runs out by itself");
+    /// Says goodbye. Where the others that are left only seem to live, because a whole daemon was killed just
+    /// before, this worker is the last one: it waits for the end of their leases, puts their claims back and pours
+    /// back what is delayed. Otherwise nobody would.
+    async fn leave(&mut self, until: Instant) -> Exit {
+        let exit = if self.handed_back.is_some_and(|count| count > 0) { Exit::HandedBack } else { Exit::Ok };
+        let until = until.min(Instant::now() + WATCH_OTHERS);
+        let mut before: Option<Others> = None;
+        loop {
+            match self.say_goodbye().await {
+                Ok(others) if others.is_empty() || Instant::now() >= until => return exit,
+                Ok(others) => {
+                    let dead: Vec<String> = others.expired().map(str::to_owned).collect();
+                    if dead.is_empty() && before.as_ref().is_some_and(|before| others.renewed_since(before)) {
+                        return exit; // somebody lives, and will be the last one
+                    }
+                    for owner in dead {
+                        if let Err(trouble) = self.recover_owner(&owner).await {
+                            tracing::warn!("{trouble:?}; what {owner} held is put back when its lease is found over");
+                            return exit;
+                        }
+                    }
+                    before.get_or_insert(others);
+                }
+                Err(error) => {
+                    tracing::warn!("{error}; the lease runs out by itself");
+                    return exit;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        Ok(Some(if self.handed_back.is_some_and(|count| count > 0) { Exit::HandedBack } else { Exit::Ok }))
+    }
+
+    async fn say_goodbye(&mut self) -> Result<Others, BrokerError> {
+        match &mut self.exchange.connection {
+            Some(connection) => self.exchange.leases.leave(connection, &self.start.owner).await,
+            None => Ok(Others::default()),
+        }
     }
 
     /// A task was killed to be handed back.

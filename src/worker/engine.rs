@@ -196,8 +196,8 @@ impl Engine {
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));
         }
         for slot in &self.slots {
-            sooner(slot.runner.waits_until());
-            if let Some(work) = &slot.work {
+            sooner(slot.runner_due(matches!(self.claiming, Claiming::Draining(_))));
+            if let Some(work) = slot.work.as_ref().filter(|work| work.is_running()) {
                 sooner(work.soft_limit);
                 sooner(work.hard_limit.map(|(instant, _)| instant));
             }

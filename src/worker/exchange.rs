@@ -169,7 +169,8 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {
                 exit: Exit::Internal,
-                message: "this worker was silent for too long and others have taken over its tasks; it starts afresh"
+                message: "this worker's lease is gone: it was silent for too long and others have taken over its \
+                          tasks, or Redis has lost its data; it starts afresh"
                     .into(),
             }),
             Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {

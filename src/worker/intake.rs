@@ -105,6 +105,6 @@ fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now
         let why = "a command task can't have link, link_error, chain or chord: call it from a Python task instead";
         return Ok(Plan::Dead(Reason::Canvas, why.to_owned()));
     }
-    let tenant = tenant(&config.tenancy, message, &arguments);
+    let tenant = tenant(&config.tenancy, message, Some(&arguments), &[]);
     Ok(Plan::Command { arguments, tenant })
 }

@@ -37,10 +37,9 @@ impl Engine {
         self.exchange.recover([owner.to_owned()]);
     }
 
-    /// The zygote is dead, so all runners are.
-    pub(super) fn all_fenced(&mut self) {
-        let owners = self.fencing.drain(..).chain(self.exchange.suspects.drain(..)).collect::<Vec<_>>();
-        self.exchange.recover(owners);
+    /// The zygote, or only our connection to it, is gone: whoever comes next is asked again.
+    pub(super) fn unfence(&mut self) {
+        self.exchange.suspects.append(&mut self.fencing);
     }
 
     /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted. One that has
@@ -61,7 +60,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn recover_owner(&mut self, owner: &str) -> Result<(), Trouble> {
+    pub(super) async fn recover_owner(&mut self, owner: &str) -> Result<(), Trouble> {
         let mut count = 0;
         loop {
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
@@ -86,6 +85,9 @@ impl Engine {
     }
 
     fn given_back(&self, claim: Claim, now: i64) -> Settlement {
+        if claim.raw.is_empty() {
+            return super::settle::untouched(claim);
+        }
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
         let action = match Message::parse(claim.raw) {
             // Once more than that: even telling its caller takes the worker with it.

@@ -66,7 +66,7 @@ impl Engine {
     fn zygote_died(&mut self) {
         tracing::warn!("the Python zygote is gone and its runners with it; what they ran is handed back");
         self.registry = None;
-        self.all_fenced();
+        self.unfence();
         for index in (0..self.slots.len()).rev() {
             let slot = &mut self.slots[index];
             if let Some(runner) = slot.runner.process() {
@@ -89,8 +89,7 @@ impl Engine {
         let Some(zygote) = &self.zygote else { return };
         let draining = matches!(self.claiming, Claiming::Draining(_));
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            let needed = !draining || slot.work.is_some();
-            if !needed || slot.runner.waits_until().is_none_or(|until| until > now) {
+            if slot.runner_due(draining).is_none_or(|until| until > now) {
                 continue;
             }
             let number = slot.next_number(index);
@@ -213,8 +212,7 @@ impl Engine {
                 }
                 (Phase::Command(command), Some((limit, _))) if now >= limit => {
                     command.kill();
-                    // The limit stays: the exit is judged by it. It must only not come due again.
-                    work.phase = Phase::Stopping;
+                    work.phase = Phase::Stopping; // the limit stays: the exit is judged by it
                 }
                 (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
                     work.soft_limit = None;

@@ -50,14 +50,6 @@ impl RunnerState {
             RunnerState::Absent | RunnerState::Waiting(_) => None,
         }
     }
-
-    /// When the next one is to be started.
-    pub fn waits_until(&self) -> Option<Instant> {
-        match self {
-            RunnerState::Waiting(until) => Some(*until),
-            _ => None,
-        }
-    }
 }
 
 impl Slot {
@@ -75,6 +67,14 @@ impl Slot {
     /// Whether a task could start here now.
     pub fn is_free(&self, python: bool) -> bool {
         self.work.is_none() && (!python || matches!(self.runner, RunnerState::Ready(_)))
+    }
+
+    /// When its next runner is to be started; a slot that will not run anything any more needs none.
+    pub fn runner_due(&self, draining: bool) -> Option<Instant> {
+        match self.runner {
+            RunnerState::Waiting(until) if !draining || self.work.is_some() => Some(until),
+            _ => None,
+        }
     }
 
     /// Whether its runner, where it needs one, has started.

@@ -30,6 +30,13 @@ pub struct Work {
     pub phase: Phase,
 }
 
+impl Work {
+    /// Its limits count: nothing has put an end to it yet.
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Python | Phase::Command(_))
+    }
+}
+
 /// How far a task is.
 #[derive(Debug)]
 pub enum Phase {

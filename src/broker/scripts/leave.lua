@@ -3,7 +3,8 @@
 --
 -- KEYS  1 owners   2 owner figures   3 claims of this owner   4 delayed   5 delayed messages
 -- ARGV  1 owner   2 at most so many messages in one call
--- Returns how many delayed messages are still to be poured back (then call again), or -1 if others still work.
+-- Returns {how many delayed messages are still to be poured back (then call again), now ms, {other owner, end of its
+-- lease, …}}; nothing is poured back while there are other owners.
 
 local call = redis.call
 if call('HLEN', KEYS[3]) == call('HEXISTS', KEYS[3], 'lease') then
@@ -11,7 +12,10 @@ if call('HLEN', KEYS[3]) == call('HEXISTS', KEYS[3], 'lease') then
   call('ZREM', KEYS[1], ARGV[1])
   call('HDEL', KEYS[2], ARGV[1])
 end
-if call('ZCARD', KEYS[1]) > 0 then return -1 end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local others = call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+if #others > 0 then return {0, now, others} end
 for _, claim in ipairs(call('ZRANGE', KEYS[4], 0, tonumber(ARGV[2]) - 1)) do
   local kept = call('HGET', KEYS[5], claim)
   if kept then
@@ -21,4 +25,4 @@ for _, claim in ipairs(call('ZRANGE', KEYS[4], 0, tonumber(ARGV[2]) - 1)) do
   end
   call('ZREM', KEYS[4], claim)
 end
-return call('ZCARD', KEYS[4])
+return {call('ZCARD', KEYS[4]), now, others}
