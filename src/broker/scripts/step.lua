@@ -129,19 +129,15 @@ end
 
 local function rounds(first, suffix)
   local live = {}
-  for i = 0, queues - 1 do
-    if want == 0 then return end
-    local list = KEYS[9 + (first + i) % queues] .. suffix
-    if take(list, suffix) then
-      live[#live + 1] = list
-      cursor = first + i + 1
-    end
-  end
+  for i = 1, queues do live[i] = (first + i - 1) % queues end
   while want > 0 and #live > 0 do
     local still = {}
-    for _, list in ipairs(live) do
+    for _, queue in ipairs(live) do
       if want == 0 then return end
-      if take(list, suffix) then still[#still + 1] = list end
+      if take(KEYS[9 + queue] .. suffix, suffix) then
+        still[#still + 1] = queue
+        cursor = queue + 1
+      end
     end
     live = still
   end
