@@ -52,6 +52,19 @@ end
 local lists = call('HMGET', claims, unpack(fields))
 if ARGV[8] == '1' and not lists[1] then return {} end
 if count > 0 then
+  -- All results first: when Redis has no memory left, or a result can't be stored for another reason, the step
+  -- fails before a message has moved. A script that fails is not undone.
+  local selected = broker_db
+  for i = 1, count do
+    at = settled[i]
+    local results = tonumber(ARGV[at + 4])
+    if results > 0 and lists[i + 1] then
+      if selected ~= results_db then call('SELECT', results_db) end
+      selected = results_db
+      for result = at + 5, at + 2 + 3 * results, 3 do store(ARGV[result], ARGV[result + 1], ARGV[result + 2]) end
+    end
+  end
+  if selected ~= broker_db then call('SELECT', broker_db) end
   local ended, names = {}, {}
   for i = 1, count do
     local list, number = lists[i + 1], fields[i + 1]
@@ -59,13 +72,7 @@ if count > 0 then
       lost[#lost + 1] = tonumber(number)
     else
       at = settled[i]
-      local action, message, note, results = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-      -- Results first: when Redis has no memory left, the first write fails and with it the whole step.
-      if results > 0 then
-        if results_db ~= broker_db then call('SELECT', results_db) end
-        for result = at + 5, at + 2 + 3 * results, 3 do store(ARGV[result], ARGV[result + 1], ARGV[result + 2]) end
-        if results_db ~= broker_db then call('SELECT', broker_db) end
-      end
+      local action, message, note = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
       if action ~= 'store' then
         local claim = owner .. ':' .. number
         ended[#ended + 1] = number
