@@ -65,16 +65,17 @@ if count > 0 then
     end
   end
   if selected ~= broker_db then call('SELECT', broker_db) end
-  local ended, names = {}, {}
+  local ended, names, gone = {}, {}, {}
   for i = 1, count do
     local list, number = lists[i + 1], fields[i + 1]
-    if not list then
+    if not list or gone[number] then
       lost[#lost + 1] = tonumber(number)
     else
       at = settled[i]
       local action, message, note = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
       if action ~= 'store' then
         local claim = owner .. ':' .. number
+        gone[number] = true
         ended[#ended + 1] = number
         names[#names + 1] = claim
         if action == 'front' then call('RPUSH', list, message)
