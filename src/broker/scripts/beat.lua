@@ -15,11 +15,14 @@ local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Without memory left, Redis refuses a script whose first write could need some. A lease in force needs none, so
+-- its renewal begins with a removal: leases must not run out while workers wait for memory.
 if ARGV[4] == '1' then
   call('HSET', claims, 'lease', 1)
 elseif call('HEXISTS', claims, 'lease') == 0 then
   return {0}
 end
+call('ZREM', owners, owner)
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
 

@@ -109,8 +109,8 @@ for i = #due, 1, -1 do
   local kept = call('HGET', delayed_messages, due[i])
   if kept then
     local cut = string.find(kept, '\0', 1, true)
+    call('HDEL', delayed_messages, due[i]) -- first, because without memory left a script may not begin with RPUSH
     call('RPUSH', string.sub(kept, 1, cut - 1), string.sub(kept, cut + 1))
-    call('HDEL', delayed_messages, due[i])
   end
   call('ZREM', delayed, due[i])
 end
