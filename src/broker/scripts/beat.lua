@@ -22,6 +22,7 @@ if ARGV[4] == '1' then
 elseif call('HEXISTS', claims, 'lease') == 0 then
   return {0}
 end
+local before = call('ZSCORE', owners, owner)
 call('ZREM', owners, owner)
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
@@ -42,5 +43,9 @@ end
 local waiting = 0
 for i = 8, #KEYS do waiting = waiting + call('LLEN', KEYS[i]) end
 local answer = {1, waiting}
-for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
+-- Whoever has not been here for a while, or never, can't tell the dead from those who were kept away with it (Redis
+-- was gone, the host slept): they have time until its next beat.
+if before and now - (tonumber(before) - tonumber(ARGV[2])) <= tonumber(ARGV[2]) / 2 then
+  for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
+end
 return answer
