@@ -118,7 +118,11 @@ impl Leases {
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;
-            claims.push(claim(&self.keys, sequence, list, &kept.unwrap_or_default()));
+            match kept {
+                Some(kept) => claims.push(claim(&self.keys, sequence, list, &kept)),
+                // A stock worker has restored it after its visibility timeout.
+                None => connection.query(redis::cmd("HDEL").arg(self.keys.claims(owner)).arg(sequence)).await?,
+            }
         }
         claims.sort_by_key(|claim| claim.sequence);
         Ok(claims)

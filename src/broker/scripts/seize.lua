@@ -19,8 +19,11 @@ table.sort(numbers, function(one, other) return tonumber(one) > tonumber(other) 
 local answer = {}
 for _, number in ipairs(numbers) do
   if #answer == 3 * tonumber(ARGV[2]) then break end
-  for _, part in ipairs({number, lists[number], call('HGET', KEYS[1], ARGV[1] .. ':' .. number) or ''}) do
-    answer[#answer + 1] = part
+  local kept = call('HGET', KEYS[1], ARGV[1] .. ':' .. number)
+  if kept then
+    for _, part in ipairs({number, lists[number], kept}) do answer[#answer + 1] = part end
+  else
+    call('HDEL', KEYS[2], number) -- a stock worker has restored it after its visibility timeout
   end
 end
 if #answer == 0 then
