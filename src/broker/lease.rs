@@ -150,7 +150,9 @@ impl Leases {
 
 /// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
 fn claim(keys: &Keys, sequence: u64, list: String, kept: &[u8]) -> Claim {
-    let tail = keys.queue_of(&list).len() + r#", "", ""]"#.len();
+    let queue = keys.queue_of(&list);
+    let escapes = queue.matches(['"', '\\']).count();
+    let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
     Claim { sequence, list: list.into(), raw }
 }

@@ -126,7 +126,7 @@ local function take(list, suffix)
   if not message then return false end
   local queue = string.sub(list, tonumber(ARGV[5]) + 1, #list - #suffix)
   local claim, n = owner .. ':' .. sequence, #claimed
-  kept[n + 1], kept[n + 2] = claim, '[' .. message .. ', "", "' .. queue .. '"]'
+  kept[n + 1], kept[n + 2] = claim, '[' .. message .. ', "", "' .. string.gsub(queue, '["\\]', '\\%0') .. '"]'
   hold[n + 1], hold[n + 2] = sequence, list
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], claim
