@@ -10,7 +10,7 @@ demo: setup  ## A Django application served by fairstalk: a bulk user and a doze
 
 test: test-rust test-e2e  ## Every test
 
-test-rust:
+test-rust: setup
 	cargo test --locked
 
 test-e2e: setup

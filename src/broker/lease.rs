@@ -132,7 +132,11 @@ impl Leases {
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;
-            claims.push(claim(&self.keys, sequence, list, &kept.unwrap_or_default()));
+            match kept {
+                Some(kept) => claims.push(claim(&self.keys, sequence, list, &kept)),
+                // A stock worker has restored it after its visibility timeout.
+                None => connection.query(redis::cmd("HDEL").arg(self.keys.claims(owner)).arg(sequence)).await?,
+            }
         }
         claims.sort_by_key(|claim| claim.sequence);
         Ok(claims)
@@ -188,7 +192,9 @@ impl Others {
 
 /// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
 fn claim(keys: &Keys, sequence: u64, list: String, kept: &[u8]) -> Claim {
-    let tail = keys.queue_of(&list).len() + r#", "", ""]"#.len();
+    let queue = keys.queue_of(&list);
+    let escapes = queue.matches(['"', '\\']).count();
+    let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
     Claim { sequence, list: list.into(), raw }
 }

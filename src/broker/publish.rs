@@ -12,6 +12,9 @@ pub async fn publish(
     queue: &str,
     messages: &[String],
 ) -> Result<(), BrokerError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
     let mut pipeline = redis::pipe();
     for batch in messages.chunks(500) {
         let command = pipeline.cmd("LPUSH").arg(keys.list(queue));

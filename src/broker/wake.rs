@@ -2,6 +2,10 @@
 //!
 //! `CLIENT TRACKING ON BCAST PREFIX … NOLOOP`: the server sends an invalidation for every change of a queue by
 //! anybody else. It carries no message, so nothing is lost when one gets lost: the next look finds the same.
+//!
+//! NOLOOP does not know the changes of an own script (seen in Redis 7.0), so a step that takes or puts back a
+//! message rings for its own worker too. Such a ring can't be told from one that also stands for a push of the same
+//! moment, so it has to be followed; it costs one look, and a look in vain changes nothing and rings no more.
 
 use redis::{PushInfo, PushKind};
 use std::sync::Arc;

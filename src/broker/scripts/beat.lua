@@ -18,11 +18,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local lease = call('HGET', claims, 'lease')
 if not lease and ARGV[4] ~= '1' then return {0} end
+-- Without memory left, Redis refuses a script whose first write could need some. A lease in force needs none, so
+-- its renewal begins with a removal: leases must not run out while workers wait for memory.
+local before = call('ZSCORE', owners, owner)
+call('ZREM', owners, owner)
 -- A beat of an earlier connection may come late; it must not take the lease back to that one.
 if not lease or tonumber(lease) < tonumber(ARGV[7]) then call('HSET', claims, 'lease', ARGV[7]) end
--- Whoever was silent past its own lease, or has only just begun, can't judge the others: it may be Redis that was
--- away, and they are about to come back as well.
-local own = tonumber(call('ZSCORE', owners, owner) or 0)
 call('ZADD', owners, now + tonumber(ARGV[2]), owner)
 call('HSET', figures, owner, ARGV[3])
 
@@ -45,6 +46,9 @@ if call('EXISTS', unpack(KEYS, 9)) > 0 then -- one command while all are empty, 
 end
 local due = call('ZRANGE', KEYS[8], 0, 0, 'WITHSCORES')[2]
 local answer = {1, waiting, due and math.max(0, math.ceil(tonumber(due) - now)) or -1}
-if own < now then return answer end
-for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
+-- Whoever has not been here for a while, or never, can't tell the dead from those who were kept away with it (Redis
+-- was gone, the host slept): they have time until its next beat.
+if before and now - (tonumber(before) - tonumber(ARGV[2])) <= tonumber(ARGV[2]) / 2 then
+  for _, other in ipairs(call('ZRANGEBYSCORE', owners, '-inf', now, 'LIMIT', 0, 20)) do answer[#answer + 1] = other end
+end
 return answer

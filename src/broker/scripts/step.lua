@@ -54,22 +54,30 @@ end
 local lists = call('HMGET', claims, unpack(fields))
 if ARGV[8] ~= '0' and lists[1] ~= ARGV[8] then return {} end
 if count > 0 then
-  local ended, names = {}, {}
+  -- All results first: when Redis has no memory left, or a result can't be stored for another reason, the step
+  -- fails before a message has moved. A script that fails is not undone.
+  local selected = broker_db
+  for i = 1, count do
+    at = settled[i]
+    local results = tonumber(ARGV[at + 4])
+    if results > 0 and lists[i + 1] then
+      if selected ~= results_db then call('SELECT', results_db) end
+      selected = results_db
+      for result = at + 5, at + 2 + 3 * results, 3 do store(ARGV[result], ARGV[result + 1], ARGV[result + 2]) end
+    end
+  end
+  if selected ~= broker_db then call('SELECT', broker_db) end
+  local ended, names, gone = {}, {}, {}
   for i = 1, count do
     local list, number = lists[i + 1], fields[i + 1]
-    if not list then
+    if not list or gone[number] then
       lost[#lost + 1] = tonumber(number)
     else
       at = settled[i]
-      local action, message, note, results = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-      -- Results first: when Redis has no memory left, the first write fails and with it the whole step.
-      if results > 0 then
-        if results_db ~= broker_db then call('SELECT', results_db) end
-        for result = at + 5, at + 2 + 3 * results, 3 do store(ARGV[result], ARGV[result + 1], ARGV[result + 2]) end
-        if results_db ~= broker_db then call('SELECT', broker_db) end
-      end
+      local action, message, note = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
       if action ~= 'store' then
         local claim = owner .. ':' .. number
+        gone[number] = true
         ended[#ended + 1] = number
         names[#names + 1] = claim
         if action == 'front' then call('RPUSH', list, message)
@@ -103,8 +111,8 @@ for i = #due, 1, -1 do
   local kept = call('HGET', delayed_messages, due[i])
   if kept then
     local cut = string.find(kept, '\0', 1, true)
+    call('HDEL', delayed_messages, due[i]) -- first, because without memory left a script may not begin with RPUSH
     call('RPUSH', string.sub(kept, 1, cut - 1), string.sub(kept, cut + 1))
-    call('HDEL', delayed_messages, due[i])
   end
   call('ZREM', delayed, due[i])
 end
@@ -120,7 +128,7 @@ local function take(list, suffix)
   if not message then return false end
   local queue = string.sub(list, tonumber(ARGV[5]) + 1, #list - #suffix)
   local claim, n = owner .. ':' .. sequence, #claimed
-  kept[n + 1], kept[n + 2] = claim, '[' .. message .. ', "", "' .. queue .. '"]'
+  kept[n + 1], kept[n + 2] = claim, '[' .. message .. ', "", "' .. string.gsub(queue, '["\\]', '\\%0') .. '"]'
   hold[n + 1], hold[n + 2] = sequence, list
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], claim
@@ -131,19 +139,15 @@ end
 
 local function rounds(first, suffix)
   local live = {}
-  for i = 0, queues - 1 do
-    if want == 0 then return end
-    local list = KEYS[9 + (first + i) % queues] .. suffix
-    if take(list, suffix) then
-      live[#live + 1] = list
-      cursor = first + i + 1
-    end
-  end
+  for i = 1, queues do live[i] = (first + i - 1) % queues end
   while want > 0 and #live > 0 do
     local still = {}
-    for _, list in ipairs(live) do
+    for _, queue in ipairs(live) do
       if want == 0 then return end
-      if take(list, suffix) then still[#still + 1] = list end
+      if take(KEYS[9 + queue] .. suffix, suffix) then
+        still[#still + 1] = queue
+        cursor = queue + 1
+      end
     end
     live = still
   end

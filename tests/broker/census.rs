@@ -1,0 +1,164 @@
+//! Counts every message over all places, at one instant.
+
+use fairstalk::broker::{Connection, Keys};
+use std::collections::BTreeMap;
+
+/// Everything in the database, as (kind of key, key, name, value) in one flat list.
+const EVERYTHING: &str = "
+local found = {}
+local function add(kind, key, name, value)
+  for _, part in ipairs({kind, key, name, value}) do found[#found + 1] = part end
+end
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'list' then
+    for _, message in ipairs(redis.call('LRANGE', key, 0, -1)) do add(kind, key, '', message) end
+  elseif kind == 'hash' then
+    local all = redis.call('HGETALL', key)
+    for i = 1, #all, 2 do add(kind, key, all[i], all[i + 1]) end
+  elseif kind == 'zset' then
+    local all = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 1, #all, 2 do add(kind, key, all[i], all[i + 1]) end
+  end
+end
+return found";
+
+type Named = BTreeMap<String, Vec<u8>>;
+
+/// What is where.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// Lists, each from its front (what is claimed next) to its end.
+    pub lists: BTreeMap<String, Vec<Vec<u8>>>,
+    hashes: BTreeMap<String, Named>,
+    scores: BTreeMap<String, BTreeMap<String, f64>>,
+    keys: Option<Keys>,
+}
+
+impl Census {
+    /// Looks, atomically.
+    pub async fn take(connection: &mut Connection, keys: &Keys) -> Census {
+        let found: Vec<Vec<u8>> = connection.query(redis::cmd("EVAL").arg(EVERYTHING).arg(0)).await.unwrap();
+        let mut census = Census { keys: Some(keys.clone()), ..Census::default() };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        for part in found.chunks_exact(4) {
+            let (key, value) = (text(&part[1]), part[3].clone());
+            match &part[0][..] {
+                b"list" => census.lists.entry(key).or_default().push(value),
+                b"hash" => drop(census.hashes.entry(key).or_default().insert(text(&part[2]), value)),
+                _ => {
+                    let score = text(&value).parse().unwrap();
+                    census.scores.entry(key).or_default().insert(text(&part[2]), score);
+                }
+            }
+        }
+        census.lists.values_mut().for_each(|list| list.reverse());
+        census
+    }
+
+    fn keys(&self) -> &Keys {
+        self.keys.as_ref().unwrap()
+    }
+
+    fn hash(&self, key: &str) -> Named {
+        self.hashes.get(key).cloned().unwrap_or_default()
+    }
+
+    fn zset(&self, key: &str) -> BTreeMap<String, f64> {
+        self.scores.get(key).cloned().unwrap_or_default()
+    }
+
+    /// A list, from its front.
+    pub fn list(&self, queue: &str) -> Vec<Vec<u8>> {
+        self.lists.get(&self.keys().list(queue)).cloned().unwrap_or_default()
+    }
+
+    /// Claim → kombu's value.
+    pub fn unacked(&self) -> Named {
+        self.hash(&self.keys().unacked())
+    }
+
+    /// Claim → seconds.
+    pub fn index(&self) -> BTreeMap<String, f64> {
+        self.zset(&self.keys().unacked_index())
+    }
+
+    /// Claim → due.
+    pub fn delayed(&self) -> BTreeMap<String, f64> {
+        self.zset(&self.keys().delayed())
+    }
+
+    /// Dead letters by name.
+    pub fn dead(&self) -> Named {
+        self.hash(&self.keys().dead_messages())
+    }
+
+    /// Why they are there.
+    pub fn dead_entries(&self) -> Named {
+        self.hash(&self.keys().dead_entries())
+    }
+
+    /// Owner → end of its lease.
+    pub fn owners(&self) -> BTreeMap<String, f64> {
+        self.zset(&self.keys().owners())
+    }
+
+    /// Claim → list, as the owners' own hashes have it.
+    pub fn held(&self) -> BTreeMap<String, String> {
+        let prefix = self.keys().claims("");
+        let mut held = BTreeMap::new();
+        for (key, fields) in &self.hashes {
+            let Some(owner) = key.strip_prefix(&prefix) else { continue };
+            for (number, list) in fields.iter().filter(|(number, _)| *number != "lease") {
+                held.insert(format!("{owner}:{number}"), String::from_utf8(list.clone()).unwrap());
+            }
+        }
+        held
+    }
+
+    /// All messages with their places; what belongs together is there together, or this panics.
+    pub fn places(&self) -> BTreeMap<Vec<u8>, Vec<String>> {
+        let mut places: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+        let mut add = |message: &[u8], place: String| places.entry(message.to_vec()).or_default().push(place);
+        for (list, messages) in &self.lists {
+            messages.iter().for_each(|message| add(message, format!("list {list}")));
+        }
+        let held = self.held();
+        let unacked = self.unacked();
+        assert!(unacked.keys().eq(self.index().keys()), "unacked and its index differ: {self:?}");
+        assert!(unacked.keys().eq(held.keys()), "unacked and the owners' claims differ: {self:?}");
+        for (claim, value) in &unacked {
+            let queue = self.keys().queue_of(&held[claim]);
+            let tail = format!(r#", "", {}]"#, serde_json::to_string(queue).unwrap());
+            let message = value.strip_prefix(b"[").and_then(|value| value.strip_suffix(tail.as_bytes()));
+            add(message.unwrap_or_else(|| panic!("{claim} is not kombu's: {self:?}")), format!("claim {claim}"));
+        }
+        let delayed = self.hash(&self.keys().delayed_messages());
+        assert!(delayed.keys().eq(self.delayed().keys()), "the two halves of delayed differ: {self:?}");
+        for (claim, value) in &delayed {
+            let cut = value.iter().position(|&byte| byte == 0).unwrap();
+            add(&value[cut + 1..], format!("delayed {claim}"));
+        }
+        let dead = self.dead();
+        assert!(dead.keys().eq(self.zset(&self.keys().dead()).keys()), "dead letters differ: {self:?}");
+        assert!(dead.keys().eq(self.dead_entries().keys()), "dead letters and entries differ: {self:?}");
+        dead.iter().for_each(|(claim, message)| add(message, format!("dead {claim}")));
+        places
+    }
+
+    /// Each of these messages is in exactly one place, and there are no others.
+    pub fn assert_one_place<M: AsRef<[u8]>>(&self, messages: &[M]) {
+        let places = self.places();
+        for (message, places) in &places {
+            assert_eq!(places.len(), 1, "{} is in {places:?}", String::from_utf8_lossy(message));
+        }
+        let mut expected: Vec<&[u8]> = messages.iter().map(AsRef::as_ref).collect();
+        expected.sort_unstable();
+        assert!(
+            places.keys().map(Vec::as_slice).eq(expected.iter().copied()),
+            "expected {} messages, found {}: {places:?}",
+            expected.len(),
+            places.len()
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! Messages that wait for their time.
+
+use crate::stage::{Stage, messages, raws, settled};
+use fairstalk::broker::{Action, Claim, Settlement};
+use std::time::Duration;
+
+fn delayed(claim: &Claim, due: i64) -> Settlement {
+    settled(claim, Action::Delay { message: claim.raw.clone(), due })
+}
+
+#[tokio::test]
+async fn a_message_comes_back_when_due_and_not_before() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("m", 3);
+    stage.push("q", &all[..1]).await;
+    let mut owner = stage.owner("a").await;
+    let claim = owner.claim(1).await.remove(0);
+    stage.push("q", &all[1..]).await;
+    let due = stage.now().await + 800;
+    let reply = owner.step(0, &[delayed(&claim, due)]).await;
+    assert_eq!(reply.next_due, Some(due));
+    stage.census().await.assert_one_place(&all);
+    // Others are claimed meanwhile, it is not.
+    let mut reply = owner.step(1, &[]).await;
+    assert_eq!(raws(&reply.claims), all[1..2]);
+    while reply.now < due {
+        assert_eq!(reply.next_due, Some(due));
+        assert_eq!(stage.census().await.list("q"), all[2..]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        reply = owner.step(0, &[]).await;
+    }
+    // Then it is in front of those that came later.
+    assert_eq!(reply.next_due, None);
+    assert_eq!(stage.census().await.list("q"), [all[0].clone(), all[2].clone()]);
+    assert_eq!(raws(&owner.claim(9).await), [all[0].clone(), all[2].clone()]);
+    stage.census().await.assert_one_place(&all);
+}
+
+#[tokio::test]
+async fn the_earliest_due_comes_first() {
+    let mut stage = Stage::new(&["a", "b"]).await;
+    let all = messages("m", 6);
+    stage.push("a", &all).await;
+    let mut owner = stage.owner("o").await;
+    let claims = owner.claim(6).await;
+    let now = stage.now().await;
+    // Due in the past, in an order of their own; one is not due for a while.
+    let dues = [now - 10, now - 60, now - 20, now + 60_000, now - 50, now - 30];
+    let settlements: Vec<_> = claims.iter().zip(dues).map(|(claim, due)| delayed(claim, due)).collect();
+    let reply = owner.step(6, &settlements).await;
+    let expected = [1, 4, 5, 2, 0].map(|at: usize| all[at].clone());
+    assert_eq!(raws(&reply.claims), expected);
+    assert_eq!(reply.next_due, Some(dues[3]));
+}
+
+#[tokio::test]
+async fn each_goes_back_to_the_list_it_came_from() {
+    let mut stage = Stage::with_prefix("p:", &["a", "b"]).await;
+    let all = messages("m", 3);
+    for (list, message) in ["p:a\x06\x169", "p:b", "p:a"].iter().zip(&all) {
+        stage.push_to(list, &[message]).await;
+    }
+    let before = stage.census().await.places();
+    let mut owner = stage.owner("o").await;
+    let claims = owner.claim(3).await;
+    let now = stage.now().await;
+    owner.settle(&claims.iter().map(|claim| delayed(claim, now - 1)).collect::<Vec<_>>()).await;
+    assert_eq!(stage.census().await.places(), before);
+}
+
+#[tokio::test]
+async fn two_owners_do_not_bring_one_back_twice() {
+    let mut stage = Stage::new(&["a", "b"]).await;
+    let all = messages("m", 250);
+    stage.push("a", &all).await;
+    let (mut one, mut two) = (stage.owner("one").await, stage.owner("two").await);
+    let claims = one.claim(250).await;
+    let due = stage.now().await + 100;
+    one.settle(&claims.iter().map(|claim| delayed(claim, due)).collect::<Vec<_>>()).await;
+    stage.census().await.assert_one_place(&all);
+    let mut seen = Vec::new();
+    while seen.len() < all.len() {
+        let (first, second) = tokio::join!(one.step(3, &[]), two.step(3, &[]));
+        for reply in [first, second] {
+            assert!(reply.claims.is_empty() || reply.now >= due);
+            seen.extend(raws(&reply.claims));
+        }
+        stage.census().await.assert_one_place(&all);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), all.len());
+    assert!(stage.census().await.delayed().is_empty());
+}

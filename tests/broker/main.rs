@@ -1,0 +1,20 @@
+//! The broker against a real Redis: one message, one place, whatever happens.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
+
+mod census;
+mod claiming;
+mod counting;
+mod delaying;
+mod fencing;
+mod leaving;
+mod model;
+mod random;
+mod reading;
+mod recovering;
+mod results;
+mod server;
+mod settling;
+mod stage;
+mod trouble;
+mod waking;

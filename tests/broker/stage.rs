@@ -1,0 +1,236 @@
+//! What every test needs: a server, keys, owners that claim and settle.
+
+use crate::census::Census;
+use crate::server::Server;
+use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
+use fairstalk::broker::step::Stepper;
+use fairstalk::broker::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step, StepReply, Store};
+use fairstalk::config::{Broker, Delivery, Queues};
+use redis::FromRedisValue;
+use std::time::Duration;
+
+/// Database of the broker; not 0, so that a forgotten `SELECT` shows.
+const DATABASE: i64 = 2;
+/// Database of the results.
+pub const RESULTS: i64 = 5;
+
+/// A server and the names in it.
+pub struct Stage {
+    _server: Server,
+    pub broker: Broker,
+    pub results: Broker,
+    pub keys: Keys,
+    /// For looking and meddling; a connection of its own.
+    pub admin: Connection,
+}
+
+impl Stage {
+    /// A server with queues of these names and no key prefix.
+    pub async fn new(queues: &[&str]) -> Stage {
+        Stage::with_prefix("", queues).await
+    }
+
+    /// The same with kombu's `global_keyprefix`.
+    pub async fn with_prefix(prefix: &str, queues: &[&str]) -> Stage {
+        let server = Server::start();
+        let broker = |database| Broker {
+            url: server.url(database),
+            key_prefix: prefix.into(),
+            timeout: Duration::from_secs(10),
+        };
+        let (broker, results) = (broker(DATABASE), broker(RESULTS));
+        let names: Vec<String> = queues.iter().map(|&name| name.to_owned()).collect();
+        let queues = Queues { default: names[0].clone(), names, prefix: None };
+        let keys = Keys::new(&broker, &queues);
+        let admin = Connection::open(&broker).await.unwrap();
+        Stage { _server: server, broker, results, keys, admin }
+    }
+
+    /// Another connection.
+    pub async fn connect(&self) -> Connection {
+        Connection::open(&self.broker).await.unwrap()
+    }
+
+    /// An owner that has taken out its lease.
+    pub async fn owner(&self, name: &str) -> Owner {
+        let mut owner = self.stranger(name).await;
+        assert!(owner.beat(true).await.is_some());
+        owner
+    }
+
+    /// An owner without a lease.
+    pub async fn stranger(&self, name: &str) -> Owner {
+        Owner {
+            name: name.into(),
+            connection: self.connect().await,
+            stepper: Stepper::new(self.keys.clone(), RESULTS),
+            leases: Leases::new(self.keys.clone()),
+            sequence: 1,
+            number: 1,
+            cursor: 0,
+            delivery: delivery(10_000, Duration::from_secs(86_400)),
+        }
+    }
+
+    /// Runs any command.
+    pub async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        self.admin.query(&command).await.unwrap()
+    }
+
+    /// Pushes messages as a producer does, in order.
+    pub async fn push<M: AsRef<[u8]>>(&mut self, queue: &str, messages: &[M]) {
+        self.push_to(&self.keys.list(queue), messages).await;
+    }
+
+    /// The same to a list of any priority.
+    pub async fn push_to<M: AsRef<[u8]>>(&mut self, list: &str, messages: &[M]) {
+        let mut command = redis::cmd("LPUSH");
+        command.arg(list);
+        for message in messages {
+            command.arg(message.as_ref());
+        }
+        self.admin.query::<()>(&command).await.unwrap();
+    }
+
+    /// Everything that is in Redis now.
+    pub async fn census(&mut self) -> Census {
+        Census::take(&mut self.admin, &self.keys).await
+    }
+
+    /// The server's clock in milliseconds.
+    pub async fn now(&mut self) -> i64 {
+        let (seconds, micros): (i64, i64) = self.ask(&["TIME"]).await;
+        seconds * 1000 + micros / 1000
+    }
+
+    /// Lets the lease of an owner have run out.
+    pub async fn expire(&mut self, owner: &str) {
+        let owners = self.keys.owners();
+        let _: i64 = self.ask(&["ZADD", &owners, "1000", owner]).await;
+    }
+}
+
+/// One worker, as the broker sees it.
+pub struct Owner {
+    pub name: String,
+    pub connection: Connection,
+    stepper: Stepper,
+    leases: Leases,
+    sequence: u64,
+    /// Number of its connection, counted by itself.
+    pub number: u64,
+    pub cursor: u32,
+    pub delivery: Delivery,
+}
+
+impl Owner {
+    /// A step whatever comes of it.
+    pub async fn try_step(
+        &mut self,
+        want: usize,
+        settlements: &[Settlement],
+    ) -> Result<Option<StepReply>, BrokerError> {
+        let (owner, sequence, cursor) = (self.name.as_str(), self.sequence, self.cursor);
+        let step = Step { owner, connection: Some(self.number), sequence, want, cursor, settlements };
+        let reply = self.stepper.call(&mut self.connection, &step).await?;
+        if let Some(reply) = &reply {
+            self.sequence += reply.claims.len() as u64;
+            self.cursor = reply.cursor;
+        }
+        Ok(reply)
+    }
+
+    /// A step of an owner that has its lease.
+    pub async fn step(&mut self, want: usize, settlements: &[Settlement]) -> StepReply {
+        self.try_step(want, settlements).await.unwrap().unwrap()
+    }
+
+    /// Claims only.
+    pub async fn claim(&mut self, want: usize) -> Vec<Claim> {
+        self.step(want, &[]).await.claims
+    }
+
+    /// Settles only; the claims that were not held.
+    pub async fn settle(&mut self, settlements: &[Settlement]) -> Vec<u64> {
+        self.step(0, settlements).await.lost
+    }
+
+    /// A sign of life.
+    pub async fn beat(&mut self, first: bool) -> Option<Pulse> {
+        let beat = Beat { owner: &self.name, figures: "{}", first, connection: self.number };
+        self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
+    }
+
+    /// What a dead owner held, some of it.
+    pub async fn seize(&mut self, owner: &str) -> Vec<Claim> {
+        self.leases.seize(&mut self.connection, owner).await.unwrap()
+    }
+
+    /// Puts back what was seized, as the worker does: the latest first, each in front of the one before.
+    pub async fn give_back(&mut self, owner: &str, seized: Vec<Claim>) -> Vec<u64> {
+        let settlements: Vec<Settlement> = seized.into_iter().rev().map(front).collect();
+        self.settle_for(owner, &settlements).await.lost
+    }
+
+    /// Settles what a dead owner held.
+    pub async fn settle_for(&mut self, owner: &str, settlements: &[Settlement]) -> StepReply {
+        let step = Step { owner, connection: None, sequence: 0, want: 0, cursor: 0, settlements };
+        self.stepper.call(&mut self.connection, &step).await.unwrap().unwrap()
+    }
+
+    /// What it holds, by its own asking.
+    pub async fn held(&mut self) -> Vec<Claim> {
+        self.leases.held(&mut self.connection, &self.name).await.unwrap()
+    }
+
+    /// Says goodbye.
+    pub async fn leave(&mut self) -> Others {
+        self.leases.leave(&mut self.connection, &self.name).await.unwrap()
+    }
+}
+
+/// Limits of the dead letters; the rest of `[delivery]` is the worker's business.
+pub fn delivery(dead_letters_max: u64, dead_letters_age: Duration) -> Delivery {
+    let (accept, max_deliveries, max_message_size) = (Vec::new(), 3, u64::MAX);
+    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size }
+}
+
+/// Messages `{"id": "<name>-0"}`…
+pub fn messages(name: &str, count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|number| format!(r#"{{"id": "{name}-{number}"}}"#).into_bytes()).collect()
+}
+
+/// A settlement without results.
+pub fn settled(claim: &Claim, action: Action) -> Settlement {
+    Settlement { sequence: claim.sequence, action, stores: Vec::new() }
+}
+
+/// It has ended.
+pub fn ack(claim: &Claim) -> Settlement {
+    settled(claim, Action::Ack)
+}
+
+/// Back to the front, as it came.
+pub fn front(claim: Claim) -> Settlement {
+    Settlement { sequence: claim.sequence, action: Action::Front(claim.raw), stores: Vec::new() }
+}
+
+/// It has ended, with results.
+pub fn stored(claim: &Claim, action: Action, stores: &[Store]) -> Settlement {
+    Settlement { sequence: claim.sequence, action, stores: stores.to_vec() }
+}
+
+/// A result as Celery writes it.
+pub fn result(task: &str, status: &str) -> Store {
+    let value = format!(r#"{{"status": "{status}", "result": null, "task_id": "{task}"}}"#).into_bytes();
+    Store { key: format!("celery-task-meta-{task}").into_bytes(), value, ttl_ms: 60_000 }
+}
+
+/// The messages of claims, in order.
+pub fn raws(claims: &[Claim]) -> Vec<Vec<u8>> {
+    claims.iter().map(|claim| claim.raw.clone()).collect()
+}
