@@ -114,7 +114,7 @@ impl Stepper {
     ///
     /// # Errors
     /// [`BrokerError`]; it is then unknown whether the step was made. Settlements may be sent again, claims
-    /// have to be looked up ([`super::lease::held`]).
+    /// have to be looked up ([`super::lease::Leases::held`]).
     pub async fn call(&self, connection: &mut Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
         let mut invocation = self.script.prepare_invoke();
         let keys = &self.keys;

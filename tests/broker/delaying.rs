@@ -19,6 +19,8 @@ async fn a_message_comes_back_when_due_and_not_before() {
     let due = stage.now().await + 800;
     let reply = owner.step(0, &[delayed(&claim, due)]).await;
     assert_eq!(reply.next_due, Some(due));
+    let due_in = owner.beat(false).await.unwrap().due_in.unwrap();
+    assert!((1..=800).contains(&due_in), "{due_in}");
     stage.census().await.assert_one_place(&all);
     // Others are claimed meanwhile, it is not.
     let mut reply = owner.step(1, &[]).await;

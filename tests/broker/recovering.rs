@@ -19,7 +19,7 @@ async fn a_beat_renews_the_lease_and_what_is_held() {
     // A stock worker has restored this one meanwhile: it must not come up again.
     let _: i64 = stage.ask(&["ZREM", "unacked_index", "a:2"]).await;
     let pulse = owner.beat(false).await.unwrap();
-    assert_eq!((pulse.waiting, pulse.expired), (2, vec![]));
+    assert_eq!((pulse.waiting, pulse.due_in, pulse.expired), (2, None, vec![]));
     let now = stage.now().await as f64;
     let census = stage.census().await;
     assert!((now / 1000.0 - census.index()["a:1"]).abs() < 5.0);
