@@ -88,16 +88,16 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
         connection.pipeline(&pipeline).await?;
     let mut pipeline = redis::pipe();
     for owner in &owners {
-        pipeline.cmd("HLEN").arg(keys.claims(owner));
+        pipeline.cmd("HLEN").arg(keys.claims(owner)).cmd("HEXISTS").arg(keys.claims(owner)).arg("lease");
     }
     let claimed: Vec<u64> = if owners.is_empty() { Vec::new() } else { connection.pipeline(&pipeline).await? };
     let mut workers: Vec<WorkerFigures> = owners
         .into_iter()
-        .zip(claimed)
+        .zip(claimed.chunks_exact(2))
         .map(|(owner, claimed)| {
             let figures = figures.get(&owner).and_then(|json| serde_json::from_str(json).ok()).unwrap_or(Value::Null);
-            // One field of the hash is the lease.
-            WorkerFigures { owner, figures, claimed: claimed.saturating_sub(1) }
+            // One field of the hash may be the lease.
+            WorkerFigures { owner, figures, claimed: claimed[0].saturating_sub(claimed[1]) }
         })
         .collect();
     workers.sort_by_key(|worker| worker.figures["node"].to_string());

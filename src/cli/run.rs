@@ -10,7 +10,7 @@ use crate::telemetry;
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Form of log lines, in place of [log] format: auto, text or json
+    /// Form of log lines: auto, text or json; wins over the configuration
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
 }

@@ -1,7 +1,7 @@
 //! Frames between a worker and a Python runner. The Python half is `frames.py`.
 //!
 //! Every frame is a 32-bit length (big endian), a kind, and parts. To the runner: the lengths of headers,
-//! properties, content type and note, then these and the body. From the runner: see [`decode`].
+//! properties, content type and note, then these and the body. From the runner: see `decode` below.
 
 use crate::broker::Store;
 use crate::message::{Malformed, Message};
