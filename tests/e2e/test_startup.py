@@ -103,6 +103,22 @@ def test_redis_lost_while_a_task_runs(celery_app, tmp_path, app_env, fairstalk, 
         daemon.stop()
 
 
+def test_redis_away_for_longer_than_a_lease(celery_app, redis, fairstalk, ledger):
+    """All leases are over when it comes back, and nobody takes anybody for dead: every task has run once."""
+    daemon = fairstalk(workers={"processes": 2, "concurrency": 2})
+    workers = daemon.pids("worker")
+    sent = [tasks.record.apply_async((1, n, str(ledger)), {"seconds": 9}) for n in range(4)]
+    ledger.wait("start", 4)
+    redis.process.send_signal(signal.SIGSTOP)
+    try:
+        ledger.wait("end", 4)  # 9 s, and a lease lasts 7
+    finally:
+        redis.process.send_signal(signal.SIGCONT)
+    assert [task.get(timeout=PATIENCE) for task in sent] == [0, 1, 2, 3]
+    assert all(len(pids) == 1 for pids in ledger.runs().values())
+    assert daemon.pids("worker") == workers
+
+
 def test_a_wrong_password(ends):
     """Waiting would not mend it. The password is shown nowhere."""
     with RedisServer("--requirepass", "right") as guarded:

@@ -124,3 +124,18 @@ def test_a_delayed_task_whose_keeper_has_left(celery_app, client, fairstalk):
     assert keeper.stop() == 0
     assert client.zcard("fairstalk:delayed") == 1
     assert delayed.get(timeout=PATIENCE / 2) == 3
+
+
+def test_a_daemon_stopped_right_after_another_was_killed(celery_app, client, fairstalk, ledger):
+    """It is the last one, though it doesn't look so yet: it puts back what the dead one held, and what is delayed."""
+    killed = fairstalk(workers={"processes": 1, "concurrency": 2})
+    late = tasks.record.apply_async((1, 100, str(ledger)), countdown=600)
+    eventually(lambda: client.zcard("fairstalk:delayed") == 1)
+    for n in range(2):
+        enqueue_task_to_user_queue(tasks.record, 1, 1, n, str(ledger), seconds=60)
+    ledger.wait("start", 2)
+    killed.kill()
+    assert fairstalk(workers={"processes": 1}).stop() == 0
+    assert numbers(client, 1) == [0, 1]
+    assert [message["headers"]["id"] for message in waiting(client, "queue_0")] == [late.id]
+    check_nothing_of_ours_left(client)
