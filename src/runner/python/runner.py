@@ -22,6 +22,7 @@ def start(app, sock, output, order, results_db):
         os.close(null)
         os.close(output)
         set_title("fairstalk: runner of {}".format(order["node"]))
+        run_in_long_stretches()
         serve(app, frames.Channel(sock), order, results_db)
         status = 0
     except BrokenPipeError:
@@ -32,6 +33,19 @@ def start(app, sock, output, order, results_db):
         sys.__stdout__.flush()
         sys.__stderr__.flush()
         os._exit(status)
+
+
+def run_in_long_stretches():
+    """Ask the kernel not to let this process interrupt others whenever it wakes up (sched(7), SCHED_BATCH).
+
+    Whatever else runs on the machine, a web server above all, goes first; and runners that don't interrupt each
+    other find more of their data still in the processor's caches. What a task starts is scheduled as usual. Not allowed
+    in every sandbox, and then done without.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    except OSError:
+        pass
 
 
 def serve(app, channel, order, results_db):
