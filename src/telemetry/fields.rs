@@ -22,3 +22,5 @@ pub const RUNTIME_MS: &str = "runtime_ms";
 pub const OUTCOME: &str = "outcome";
 /// Name under which a worker process holds claims.
 pub const OWNER: &str = "owner";
+/// Python logger a line came from.
+pub const LOGGER: &str = "logger";

@@ -7,6 +7,7 @@ use super::story;
 use crate::broker::step::Step;
 use crate::broker::{Action, Claim, Settlement};
 use crate::message::{Message, rewrite};
+use crate::telemetry::fields;
 
 impl Engine {
     /// Has the zygote see to it that nothing of the dead owners runs any more. On other hosts that is not in our
@@ -78,7 +79,7 @@ impl Engine {
             self.exchange.stepper.call(connection, &step).await?;
         }
         if count > 0 {
-            tracing::warn!(owner, "put back {count} claims of a dead worker");
+            tracing::warn!({ fields::OWNER } = owner, "put back {count} claims of a dead worker");
         }
         self.look = true;
         Ok(())

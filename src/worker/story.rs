@@ -6,20 +6,21 @@ use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
 use crate::message::Message;
 use crate::runner::{Ended, Outcome};
+use crate::telemetry::fields;
 use serde_json::json;
 
 /// One event with the fields of a task; the level has to be a constant, so this is a macro.
 macro_rules! tell {
-    ($level:ident, $start:expr, $work:expr, { $($field:ident = $value:expr),* }, $($text:tt)+) => {
+    ($level:ident, $start:expr, $work:expr, { $($field:expr => $value:expr),* }, $($text:tt)+) => {
         tracing::$level!(
-            task_id = $work.message.headers.id,
-            task_name = $work.message.headers.task,
-            queue = &*$work.queue,
-            tenant = $work.tenant,
-            worker = $start.worker,
-            runner_pid = $work.pid,
-            attempt = $work.message.headers.attempt(),
-            $($field = $value,)*
+            { fields::TASK_ID } = $work.message.headers.id,
+            { fields::TASK_NAME } = $work.message.headers.task,
+            { fields::QUEUE } = &*$work.queue,
+            { fields::TENANT } = $work.tenant,
+            { fields::WORKER } = $start.worker,
+            { fields::RUNNER_PID } = $work.pid,
+            { fields::ATTEMPT } = $work.message.headers.attempt(),
+            $({ $field } = $value,)*
             $($text)+
         )
     };
@@ -41,17 +42,17 @@ pub fn ended(start: &Start, work: &Work, ended: &Ended) {
     match ended.outcome {
         Outcome::Success | Outcome::Ignored if start.config.log.tasks == TaskLines::Failures => {}
         Outcome::Success | Outcome::Ignored => {
-            tell!(info, start, work, { runtime_ms = runtime, outcome = word }, "{word}");
+            tell!(info, start, work, { fields::RUNTIME_MS => runtime, fields::OUTCOME => word }, "{word}");
         }
         Outcome::Retry => {
             let when = detail.when.as_deref().unwrap_or("later");
-            tell!(warn, start, work, { runtime_ms = runtime, outcome = word }, "{word} {when}: {}", detail.exception);
+            tell!(warn, start, work, { fields::RUNTIME_MS => runtime, fields::OUTCOME => word }, "{word} {when}: {}", detail.exception);
         }
         Outcome::Failure if detail.expected => {
-            tell!(info, start, work, { runtime_ms = runtime, outcome = word }, "{word}: {}", detail.exception);
+            tell!(info, start, work, { fields::RUNTIME_MS => runtime, fields::OUTCOME => word }, "{word}: {}", detail.exception);
         }
         Outcome::Failure | Outcome::Rejected | Outcome::Requeued | Outcome::Refused => {
-            tell!(error, start, work, { runtime_ms = runtime, outcome = word }, "{word}: {}{trace}", detail.exception);
+            tell!(error, start, work, { fields::RUNTIME_MS => runtime, fields::OUTCOME => word }, "{word}: {}{trace}", detail.exception);
         }
     }
 }
@@ -60,29 +61,29 @@ pub fn ended(start: &Start, work: &Work, ended: &Ended) {
 pub fn lost(start: &Start, work: &Work, how: &str) {
     let deliveries = work.message.deliveries + 1;
     let most = start.config.delivery.max_deliveries;
-    tell!(error, start, work, { outcome = "lost" }, "its runner died: {how} (delivery {deliveries} of {most})");
+    tell!(error, start, work, { fields::OUTCOME => "lost" }, "its runner died: {how} (delivery {deliveries} of {most})");
 }
 
 /// A task is killed for its time limit.
 pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
-    tell!(error, start, work, { outcome = "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
+    tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
 }
 
 /// A record of Python's logging, of a task if one is under way.
 pub fn logged(start: &Start, work: Option<&Work>, level: u32, logger: &str, text: &str) {
     let Some(work) = work else {
         return match level {
-            40.. => tracing::error!(worker = start.worker, logger, "{text}"),
-            30..40 => tracing::warn!(worker = start.worker, logger, "{text}"),
-            20..30 => tracing::info!(worker = start.worker, logger, "{text}"),
-            _ => tracing::debug!(worker = start.worker, logger, "{text}"),
+            40.. => tracing::error!({ fields::WORKER } = start.worker, { fields::LOGGER } = logger, "{text}"),
+            30..40 => tracing::warn!({ fields::WORKER } = start.worker, { fields::LOGGER } = logger, "{text}"),
+            20..30 => tracing::info!({ fields::WORKER } = start.worker, { fields::LOGGER } = logger, "{text}"),
+            _ => tracing::debug!({ fields::WORKER } = start.worker, { fields::LOGGER } = logger, "{text}"),
         };
     };
     match level {
-        40.. => tell!(error, start, work, { logger = logger }, "{text}"),
-        30..40 => tell!(warn, start, work, { logger = logger }, "{text}"),
-        20..30 => tell!(info, start, work, { logger = logger }, "{text}"),
-        _ => tell!(debug, start, work, { logger = logger }, "{text}"),
+        40.. => tell!(error, start, work, { fields::LOGGER => logger }, "{text}"),
+        30..40 => tell!(warn, start, work, { fields::LOGGER => logger }, "{text}"),
+        20..30 => tell!(info, start, work, { fields::LOGGER => logger }, "{text}"),
+        _ => tell!(debug, start, work, { fields::LOGGER => logger }, "{text}"),
     }
 }
 
@@ -90,7 +91,7 @@ pub fn logged(start: &Start, work: Option<&Work>, level: u32, logger: &str, text
 pub fn wrote(start: &Start, work: Option<&Work>, line: &str) {
     match work {
         Some(work) => tell!(info, start, work, {}, "{line}"),
-        None => tracing::info!(worker = start.worker, "{line}"),
+        None => tracing::info!({ fields::WORKER } = start.worker, "{line}"),
     }
 }
 
@@ -99,11 +100,11 @@ pub fn entry(start: &Start, reason: Reason, detail: &str, queue: &str, message: 
     let headers = message.map(|message| &message.headers);
     let (task, id) = (headers.map(|headers| &headers.task), headers.map(|headers| &headers.id));
     tracing::error!(
-        task_id = id.map(String::as_str),
-        task_name = task.map(String::as_str),
-        queue,
-        worker = start.worker,
-        outcome = "dead-letter",
+        { fields::TASK_ID } = id.map(String::as_str),
+        { fields::TASK_NAME } = task.map(String::as_str),
+        { fields::QUEUE } = queue,
+        { fields::WORKER } = start.worker,
+        { fields::OUTCOME } = "dead-letter",
         "to the dead letters, {}: {detail}",
         reason.word()
     );
