@@ -10,7 +10,8 @@ impl Supervisor {
     /// `last`: there is no next pass that could send what is held back now.
     pub(super) fn announce(&mut self, now: Instant, last: bool) {
         let zygote_ready = self.zygote.as_ref().is_none_or(|zygote| *zygote.slot.state() == State::Ready);
-        if !self.ready && self.drain.is_none() && zygote_ready && self.fleet.all_ready() {
+        let becomes_ready = !self.ready && self.drain.is_none() && zygote_ready && self.fleet.all_ready();
+        if becomes_ready {
             self.ready = true;
             tracing::info!("ready: {} workers", self.fleet.workers.len());
             self.notifier.ready();
@@ -35,7 +36,7 @@ impl Supervisor {
             beat: None,
         });
         let view = View { doing, workers: workers.collect(), zygote, waiting: self.fleet.waiting, rate };
-        self.notifier.status(&status::text(&view, now), now, last);
+        self.notifier.status(&status::text(&view, now), now, last || becomes_ready);
         self.notifier.pass_complete(now);
     }
 }
