@@ -9,7 +9,7 @@ use crate::broker::{Action, Claim, Settlement};
 use crate::fairness::tenant;
 use crate::message::Message;
 use crate::message::body::{self, Arguments};
-use crate::results::{self, State};
+use crate::results::State;
 use crate::runner::python::frames::Task;
 use crate::runner::{Exception, command};
 use serde_json::json;
@@ -178,7 +178,7 @@ impl Engine {
 
     /// Settles a task nothing ran for, with a result written here.
     fn end_here(&mut self, work: Work, state: &State, action: Action) {
-        let stores = vec![results::store(&self.start.config.results, &work.message, state, self.exchange.now())];
+        let stores = self.results_of(&work.message, state);
         self.outbox.push(Settlement { sequence: work.sequence, action, stores });
     }
 

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::intake::Reason;
 use super::story;
 use super::work::{Phase, Record, Work};
-use crate::broker::{Action, Claim, Settlement};
+use crate::broker::{Action, Claim, Settlement, Store};
 use crate::config::CommandTask;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};
@@ -95,12 +95,18 @@ impl Engine {
         self.settle_command(work, &State::Retry(exception, &exit.stderr), action, &ended);
     }
 
+    /// The result to store for a task that Celery doesn't run; none if nobody wants it.
+    pub(super) fn results_of(&self, message: &Message, state: &State) -> Vec<Store> {
+        if message.headers.ignore_result == Some(true) {
+            return Vec::new();
+        }
+        vec![results::store(&self.start.config.results, message, state, self.exchange.now())]
+    }
+
     fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
         story::ended(&self.start, work, ended);
         self.count(ended.outcome);
-        let ignored = work.message.headers.ignore_result == Some(true);
-        let store = || results::store(&self.start.config.results, &work.message, state, self.exchange.now());
-        let stores = if ignored { Vec::new() } else { vec![store()] };
+        let stores = self.results_of(&work.message, state);
         self.outbox.push(Settlement { sequence: work.sequence, action, stores });
     }
 
