@@ -26,8 +26,12 @@ impl Engine {
             return;
         };
         for owner in suspects {
-            if !self.fencing.contains(&owner) && zygote.fence(&owner).await.is_ok() {
-                self.fencing.push(owner);
+            if self.fencing.contains(&owner) {
+                continue;
+            }
+            match zygote.fence(&owner).await {
+                Ok(()) => self.fencing.push(owner),
+                Err(_) => self.exchange.suspects.push(owner), // the zygote is gone; its successor is asked
             }
         }
     }
@@ -86,9 +90,6 @@ impl Engine {
     }
 
     fn given_back(&self, claim: Claim, now: i64) -> Settlement {
-        if claim.raw.is_empty() {
-            return super::settle::untouched(claim);
-        }
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
         let action = match Message::parse(claim.raw) {
             // Once more than that: even telling its caller takes the worker with it.

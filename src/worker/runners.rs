@@ -114,10 +114,7 @@ impl Engine {
         match said {
             Said::Ready => {
                 let slot = &mut self.slots[index];
-                match std::mem::take(&mut slot.runner) {
-                    RunnerState::Starting(runner) => slot.runner = RunnerState::Ready(runner),
-                    other => slot.runner = other,
-                }
+                slot.runner.started();
                 self.look = true;
                 self.give_record(index);
             }
@@ -206,9 +203,7 @@ impl Engine {
                         runner.signal(Signal::KILL);
                     }
                     // Not ready until its successor says so: the record must not go to the one being killed.
-                    if let RunnerState::Ready(runner) = std::mem::take(&mut slot.runner) {
-                        slot.runner = RunnerState::Retiring(runner);
-                    }
+                    slot.runner.retire();
                 }
                 (Phase::Command(command), Some((limit, _))) if now >= limit => {
                     command.kill();
@@ -230,10 +225,10 @@ impl Engine {
         let limit = self.start.config.python.as_ref().and_then(|python| python.max_tasks_per_runner);
         let slot = &mut self.slots[index];
         if limit.is_some_and(|limit| slot.finished >= limit)
-            && let RunnerState::Ready(runner) = std::mem::take(&mut slot.runner)
+            && slot.runner.retire()
+            && let Some(runner) = slot.runner.process()
         {
             runner.retire();
-            slot.runner = RunnerState::Retiring(runner);
         }
     }
 

@@ -16,8 +16,6 @@ use serde_json::json;
 pub(super) fn untouched(claim: Claim) -> Settlement {
     let action = match Message::parse(claim.raw) {
         Ok(message) => Action::Front(rewrite::redelivered(&message, false)),
-        // Kombu has restored it already (its visibility timeout): there is nothing left to give back.
-        Err((_, raw)) if raw.is_empty() => Action::Ack,
         Err((_, raw)) => Action::Front(raw),
     };
     Settlement { sequence: claim.sequence, action, stores: Vec::new() }

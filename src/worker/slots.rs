@@ -52,6 +52,26 @@ impl RunnerState {
     }
 }
 
+impl RunnerState {
+    /// The runner that was starting can take a task.
+    pub fn started(&mut self) {
+        *self = match std::mem::take(self) {
+            RunnerState::Starting(runner) => RunnerState::Ready(runner),
+            other => other,
+        };
+    }
+
+    /// A ready runner takes no more tasks; its end is awaited. Any other is left as it is, and false returned.
+    pub fn retire(&mut self) -> bool {
+        let ready = matches!(self, RunnerState::Ready(_));
+        *self = match std::mem::take(self) {
+            RunnerState::Ready(runner) => RunnerState::Retiring(runner),
+            other => other,
+        };
+        ready
+    }
+}
+
 impl Slot {
     /// A new number for the next runner of slot `index`.
     pub fn next_number(&mut self, index: usize) -> u64 {

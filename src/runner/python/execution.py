@@ -3,7 +3,7 @@
 import json
 from time import monotonic
 
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.app.task import Context
 from celery.app.trace import loads_message
@@ -39,7 +39,6 @@ class Delivery:
         self.properties = properties
         self.id = request["id"]
         self.name = request["task"]
-        self.hostname = hostname
         self.content_type, self.content_encoding = content_type.decode().split("\0")
         compression = request.pop("compression", None)
         self.body = decompress(body, compression) if compression else body
@@ -54,10 +53,9 @@ class Delivery:
 class Execution:
     """Everything that stays the same from task to task in one runner."""
 
-    def __init__(self, app, hostname, collector):
+    def __init__(self, app, hostname):
         self.app = app
         self.hostname = hostname
-        self.collector = collector
         self.accept = prepare_accept_content(app.conf.accept_content)
 
     def run(self, delivery):
@@ -80,8 +78,7 @@ class Execution:
         return self._ended(delivery, value, task, runtime)
 
     def _ended(self, delivery, einfo, task, runtime):
-        exc = getattr(einfo.exception, "exc", einfo.exception) if type(einfo.exception).__name__ == \
-            "ExceptionWithTraceback" else einfo.exception
+        exc = unwrapped(einfo)
         if isinstance(exc, Retry):
             when = exc.humanize()
             return frames.RETRY, runtime, {"exception": saferepr(exc.exc), "traceback": einfo.traceback, "when": when}
@@ -99,13 +96,9 @@ class Execution:
     def record(self, delivery, einfo):
         """Record a failure as Celery's parent process does: result, chord, chain, errbacks, signals."""
         start = monotonic()
-        request = self._request(delivery)
-        if isinstance(einfo.exception, TimeLimitExceeded):
-            request.on_timeout(False, einfo.exception.args[0])
-        else:
-            request.on_failure(einfo)
-        exc = getattr(einfo.exception, "exc", einfo.exception)
-        return frames.FAILURE, monotonic() - start, {"exception": saferepr(exc), "traceback": einfo.traceback}
+        self._request(delivery).on_failure(einfo)
+        detail = {"exception": saferepr(unwrapped(einfo)), "traceback": einfo.traceback}
+        return frames.FAILURE, monotonic() - start, detail
 
     def record_note(self, delivery, note):
         """Record the end of a message that didn't come to its end here; `note` says why."""
@@ -142,6 +135,12 @@ class Execution:
             properties=delivery.properties, headers=delivery.request, accept=self.accept,
             delivery_info=delivery.request["delivery_info"])
         return Request(message, app=self.app, hostname=self.hostname, task=self.app.tasks[delivery.name])
+
+
+def unwrapped(einfo):
+    """The exception itself: billiard wraps it to carry its traceback along."""
+    exc = einfo.exception
+    return exc.exc if isinstance(exc, ExceptionWithTraceback) else exc
 
 
 def raised(exc):

@@ -58,7 +58,7 @@ def serve(app, channel, order, results_db):
     collector = NoCollector()
     if results_db is not None:
         collector = results.Collector(app.backend, lambda store: channel.send(frames.STORE, frames.pack_store(store)))
-    execution = Execution(app, order["node"], collector)
+    execution = Execution(app, order["node"])
     channel.send(frames.READY)
     while True:
         frame = channel.receive()
