@@ -19,9 +19,9 @@ impl Keys {
         Keys { prefix: broker.key_prefix.clone(), queues: queues.names.clone() }
     }
 
-    /// Length of the prefix in bytes.
-    pub fn prefix_len(&self) -> usize {
-        self.prefix.len()
+    /// What stands in front of every key.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Any key.
@@ -39,7 +39,7 @@ impl Keys {
         self.key("unacked_index")
     }
 
-    /// What an owner holds: sequence number → list.
+    /// What an owner holds: sequence number → line, flow, charge and number of the claim.
     pub fn claims(&self, owner: &str) -> String {
         self.key(&format!("fairstalk:claims:{owner}"))
     }
@@ -79,6 +79,41 @@ impl Keys {
         self.key("fairstalk:dead:entries")
     }
 
+    /// Tenants that wait or run, JSON.
+    pub fn tenants(&self) -> String {
+        self.key("fairstalk:tenants")
+    }
+
+    /// Tenants that wait and may run, by virtual time.
+    pub fn ready(&self) -> String {
+        self.key("fairstalk:ready")
+    }
+
+    /// Changes when lanes have filled in a way that changes no list.
+    pub fn ring(&self) -> String {
+        self.key("fairstalk:ring")
+    }
+
+    /// The keys every script begins with, in the order of `scripts/tenants.lua`.
+    pub(super) fn of_scripts(&self, owner: &str) -> [String; 14] {
+        [
+            self.unacked(),
+            self.unacked_index(),
+            self.owners(),
+            self.figures(),
+            self.delayed(),
+            self.delayed_messages(),
+            self.dead(),
+            self.dead_messages(),
+            self.dead_entries(),
+            self.tenants(),
+            self.ready(),
+            self.key("fairstalk:intake"),
+            self.ring(),
+            self.claims(owner),
+        ]
+    }
+
     /// List of a queue for the most urgent priority step.
     pub fn list(&self, queue: &str) -> String {
         self.key(queue)
@@ -100,6 +135,7 @@ impl Keys {
     /// another (`CLIENT TRACKING` refuses overlapping ones).
     pub fn tracking_prefixes(&self) -> Vec<String> {
         let mut names: Vec<String> = self.queues.iter().map(|queue| self.list(queue)).collect();
+        names.push(self.ring());
         names.sort();
         let mut prefixes: Vec<String> = Vec::new();
         for name in names {
@@ -122,7 +158,7 @@ mod tests {
     #[test]
     fn prefixes_never_overlap() {
         let keys = keys("p:", &["queue_1", "queue_10", "mail", "queue_2", "mails"]);
-        assert_eq!(keys.tracking_prefixes(), ["p:mail", "p:queue_1", "p:queue_2"]);
+        assert_eq!(keys.tracking_prefixes(), ["p:fairstalk:ring", "p:mail", "p:queue_1", "p:queue_2"]);
     }
 
     #[test]

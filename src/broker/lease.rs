@@ -4,6 +4,8 @@
 //! its claims are recovered at once; when a whole host is gone, another host's beat finds the lease run out.
 
 use super::connection::unexpected;
+use super::script::{call, script};
+use super::step::flow_of;
 use super::{BrokerError, Claim, Connection, Keys};
 use crate::config::Delivery;
 use redis::Script;
@@ -34,8 +36,10 @@ pub struct Beat<'a> {
 /// Answer to a beat.
 #[derive(Debug, PartialEq)]
 pub struct Pulse {
-    /// Messages in all lists.
+    /// Messages in all lists and lanes.
     pub waiting: u64,
+    /// Tenants that wait in lanes and may run.
+    pub tenants: u64,
     /// Milliseconds until the next delayed message is due. Whoever put it aside may be gone by then.
     pub due_in: Option<u64>,
     /// Owners whose lease is over.
@@ -54,9 +58,9 @@ impl Leases {
     /// Scripts for these keys.
     pub fn new(keys: Keys) -> Leases {
         Leases {
-            beat: Script::new(include_str!("scripts/beat.lua")),
-            seize: Script::new(include_str!("scripts/seize.lua")),
-            leave: Script::new(include_str!("scripts/leave.lua")),
+            beat: script!("scripts/beat.lua"),
+            seize: script!("scripts/seize.lua"),
+            leave: script!("scripts/leave.lua"),
             keys,
         }
     }
@@ -72,15 +76,13 @@ impl Leases {
         delivery: &Delivery,
     ) -> Result<Option<Pulse>, BrokerError> {
         let keys = &self.keys;
-        let mut invocation = self.beat.prepare_invoke();
-        invocation.key(keys.unacked_index()).key(keys.claims(beat.owner)).key(keys.owners()).key(keys.figures());
-        invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries()).key(keys.delayed());
+        let mut invocation = call(&self.beat, keys, beat.owner);
         for queue in &keys.queues {
             for list in keys.lists(queue) {
                 invocation.key(list);
             }
         }
-        invocation.arg(beat.owner).arg(millis(LEASE)).arg(beat.figures).arg(i32::from(beat.first));
+        invocation.arg(millis(LEASE)).arg(beat.figures).arg(i32::from(beat.first));
         invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age)).arg(beat.connection);
         let mut redis = connection.redis.clone();
         let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
@@ -92,8 +94,9 @@ impl Leases {
         }
         let waiting = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let due_in: i64 = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
+        let tenants = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let expired: Result<Vec<String>, _> = parts.map(redis::from_redis_value).collect();
-        Ok(Some(Pulse { waiting, due_in: u64::try_from(due_in).ok(), expired: expired.map_err(|_| bad())? }))
+        Ok(Some(Pulse { waiting, tenants, due_in: u64::try_from(due_in).ok(), expired: expired.map_err(|_| bad())? }))
     }
 
     /// Takes the lease of a dead owner away for good and returns some of what it held, the earliest first.
@@ -102,17 +105,16 @@ impl Leases {
     /// # Errors
     /// [`BrokerError`].
     pub async fn seize(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
-        let keys = &self.keys;
-        let mut invocation = self.seize.prepare_invoke();
-        invocation.key(keys.unacked()).key(keys.claims(owner)).key(keys.owners()).key(keys.figures());
-        invocation.arg(owner).arg(BATCH);
+        let mut invocation = call(&self.seize, &self.keys, owner);
+        invocation.arg(BATCH);
         let mut redis = connection.redis.clone();
         let reply: Vec<Vec<u8>> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
         let mut claims: Vec<Claim> = reply
-            .chunks_exact(3)
+            .chunks_exact(5)
             .filter_map(|part| {
-                let sequence = std::str::from_utf8(&part[0]).ok()?.parse().ok()?;
-                Some(claim(&self.keys, sequence, String::from_utf8_lossy(&part[1]).into_owned(), &part[2]))
+                let [sequence, list, flow, number] = [0, 1, 2, 3].map(|at| String::from_utf8_lossy(&part[at]));
+                let place = Place { list: &list, flow: &flow, number: number.parse().ok()? };
+                Some(claim(&self.keys, sequence.parse().ok()?, &place, &part[4]))
             })
             .collect();
         claims.sort_by_key(|claim| claim.sequence);
@@ -120,23 +122,20 @@ impl Leases {
     }
 
     /// Everything `owner` holds: asked by itself after a lost connection, when it doesn't know whether its last
-    /// step was made.
+    /// step was made. A message that a stock worker has restored is empty here.
     ///
     /// # Errors
     /// [`BrokerError`].
     pub async fn held(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
         let held: Vec<(String, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
         let mut claims = Vec::with_capacity(held.len());
-        for (sequence, list) in held {
-            let Ok(sequence) = sequence.parse() else { continue }; // the lease
+        for (sequence, noted) in held {
+            let (Ok(sequence), Some(place)) = (sequence.parse(), Place::parse(&noted)) else { continue }; // the lease
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;
-            match kept {
-                Some(kept) => claims.push(claim(&self.keys, sequence, list, &kept)),
-                // A stock worker has restored it after its visibility timeout.
-                None => connection.query(redis::cmd("HDEL").arg(self.keys.claims(owner)).arg(sequence)).await?,
-            }
+            // What a stock worker has restored after its visibility timeout has nothing left but its number.
+            claims.push(claim(&self.keys, sequence, &place, &kept.unwrap_or_default()));
         }
         claims.sort_by_key(|claim| claim.sequence);
         Ok(claims)
@@ -147,12 +146,9 @@ impl Leases {
     /// # Errors
     /// [`BrokerError`].
     pub async fn leave(&self, connection: &mut Connection, owner: &str) -> Result<Others, BrokerError> {
-        let keys = &self.keys;
         loop {
-            let mut invocation = self.leave.prepare_invoke();
-            invocation.key(keys.owners()).key(keys.figures()).key(keys.claims(owner));
-            invocation.key(keys.delayed()).key(keys.delayed_messages());
-            invocation.arg(owner).arg(1000);
+            let mut invocation = call(&self.leave, &self.keys, owner);
+            invocation.arg(1000);
             let mut redis = connection.redis.clone();
             let (left, now, leases): (i64, i64, Vec<(String, f64)>) =
                 connection.sorted(invocation.invoke_async(&mut redis)).await?;
@@ -190,13 +186,29 @@ impl Others {
     }
 }
 
+/// What is noted of a claim in its owner's hash (`scripts/tenants.lua`, `parts_of`).
+struct Place<'a> {
+    list: &'a str,
+    flow: &'a str,
+    number: u64,
+}
+
+impl Place<'_> {
+    fn parse(noted: &str) -> Option<Place<'_>> {
+        let mut parts = noted.split('\0');
+        let (line, flow, _charge) = (parts.next()?, parts.next()?, parts.next()?);
+        let list = line.split('\u{1f}').next()?;
+        Some(Place { list, flow, number: parts.next()?.parse().ok()? })
+    }
+}
+
 /// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
-fn claim(keys: &Keys, sequence: u64, list: String, kept: &[u8]) -> Claim {
-    let queue = keys.queue_of(&list);
+fn claim(keys: &Keys, sequence: u64, place: &Place<'_>, kept: &[u8]) -> Claim {
+    let queue = keys.queue_of(place.list);
     let escapes = queue.matches(['"', '\\']).count();
     let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
-    Claim { sequence, list: list.into(), raw }
+    Claim { sequence, list: place.list.into(), flow: flow_of(place.flow.to_owned()), number: place.number, raw }
 }
 
 fn millis(duration: Duration) -> u64 {

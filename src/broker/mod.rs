@@ -5,14 +5,17 @@
 
 pub mod connection;
 pub mod error;
+pub mod filing;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod publish;
+mod script;
 pub mod step;
 pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
 pub use keys::Keys;
+pub use filing::{Filing, Looked, Share};
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

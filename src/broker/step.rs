@@ -1,7 +1,8 @@
 //! The one exchange of a busy worker: what has ended goes in, what can start comes out.
 
 use super::connection::unexpected;
-use super::{BrokerError, Connection, Keys};
+use super::script::{call, script};
+use super::{BrokerError, Connection, Filing, Keys, Looked};
 use redis::{FromRedisValue, Script, Value};
 use std::rc::Rc;
 
@@ -50,8 +51,19 @@ pub struct Settlement {
     pub sequence: u64,
     /// What becomes of it.
     pub action: Action,
+    /// Whose task it is: name of the flow.
+    pub flow: Rc<str>,
+    /// Milliseconds it ran, which its tenant is charged; `None` where that is not known.
+    pub ran: Option<f64>,
     /// Results to store.
     pub stores: Vec<Store>,
+}
+
+impl Settlement {
+    /// A settlement without results.
+    pub fn new(sequence: u64, flow: Rc<str>, ran: Option<f64>, action: Action) -> Settlement {
+        Settlement { sequence, action, flow, ran, stores: Vec::new() }
+    }
 }
 
 /// A message taken from its list.
@@ -61,6 +73,10 @@ pub struct Claim {
     pub sequence: u64,
     /// List it came from.
     pub list: Rc<str>,
+    /// Whose task it is; `None` if it was claimed unseen.
+    pub flow: Option<Rc<str>>,
+    /// Its number among all claims of the fleet.
+    pub number: u64,
     /// The message.
     pub raw: Vec<u8>,
 }
@@ -80,6 +96,23 @@ pub struct Step<'a> {
     pub cursor: u32,
     /// What has ended.
     pub settlements: &'a [Settlement],
+    /// What was looked at and is now known.
+    pub filings: &'a [Filing],
+    /// How many messages to look at; with 0 the lists are left alone.
+    pub look: usize,
+    /// Whether messages may be claimed unseen while no tenant waits.
+    pub unseen: bool,
+    /// Milliseconds a task is expected to take whose tenant has run none.
+    pub expected: f64,
+}
+
+impl<'a> Step<'a> {
+    /// A step on behalf of a dead owner: settles what it held, claims nothing.
+    pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
+        let (sequence, want, cursor, look) = (0, 0, 0, 0);
+        let (filings, unseen, expected) = (&[], false, 0.0);
+        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, unseen, expected }
+    }
 }
 
 /// A step's answer.
@@ -95,6 +128,10 @@ pub struct StepReply {
     pub lost: Vec<u64>,
     /// What was claimed, in order.
     pub claims: Vec<Claim>,
+    /// What is new in the lists, still there.
+    pub looked: Vec<Looked>,
+    /// Milliseconds until a list can be looked at that another worker is busy with.
+    pub turn: Option<u64>,
 }
 
 /// The step script, made ready for one set of queues.
@@ -107,7 +144,7 @@ pub struct Stepper {
 impl Stepper {
     /// `results_db` is the database number of the result backend on the broker's server.
     pub fn new(keys: Keys, results_db: i64) -> Stepper {
-        Stepper { script: Script::new(include_str!("scripts/step.lua")), keys, results_db }
+        Stepper { script: script!("scripts/step.lua"), keys, results_db }
     }
 
     /// Makes one step; `None` means that the lease is lost and nothing was done.
@@ -116,16 +153,13 @@ impl Stepper {
     /// [`BrokerError`]; it is then unknown whether the step was made. Settlements may be sent again, claims
     /// have to be looked up ([`super::lease::Leases::held`]).
     pub async fn call(&self, connection: &mut Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
-        let mut invocation = self.script.prepare_invoke();
-        let keys = &self.keys;
-        invocation.key(keys.unacked()).key(keys.unacked_index()).key(keys.claims(step.owner));
-        invocation.key(keys.delayed()).key(keys.delayed_messages());
-        invocation.key(keys.dead()).key(keys.dead_messages()).key(keys.dead_entries());
-        for queue in &keys.queues {
-            invocation.key(keys.list(queue));
+        let mut invocation = call(&self.script, &self.keys, step.owner);
+        for queue in &self.keys.queues {
+            invocation.key(self.keys.list(queue));
         }
-        invocation.arg(step.owner).arg(step.sequence).arg(step.want).arg(step.cursor).arg(keys.prefix_len());
+        invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
+        invocation.arg(step.look).arg(u8::from(step.unseen)).arg(step.expected);
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
             let (action, message, note): (&str, &[u8], String) = match &settlement.action {
@@ -136,10 +170,15 @@ impl Stepper {
                 Action::Dead { message, entry } => ("dead", message, entry.clone()),
                 Action::Store => ("store", b"", String::new()),
             };
-            invocation.arg(settlement.sequence).arg(action).arg(message).arg(note).arg(settlement.stores.len());
+            invocation.arg(settlement.sequence).arg(action).arg(&*settlement.flow).arg(settlement.ran.unwrap_or(-1.0));
+            invocation.arg(message).arg(note).arg(settlement.stores.len());
             for store in &settlement.stores {
                 invocation.arg(&store.key[..]).arg(&store.value[..]).arg(store.ttl_ms);
             }
+        }
+        invocation.arg(step.filings.len());
+        for filing in step.filings {
+            filing.write(&mut invocation);
         }
         let mut redis = connection.redis.clone();
         let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
@@ -151,21 +190,46 @@ impl Stepper {
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed]: [Value; 5] = reply.try_into().ok()?;
-    let next_due = i64::from_redis_value(next_due).ok()?;
-    let claimed: Vec<Vec<u8>> = Vec::from_redis_value(claimed).ok()?;
-    let mut claims = Vec::with_capacity(claimed.len() / 2);
+    let [now, next_due, cursor, lost, claimed, looked, turn]: [Value; 7] = reply.try_into().ok()?;
+    let (next_due, turn) = (i64::from_redis_value(next_due).ok()?, i64::from_redis_value(turn).ok()?);
+    let claimed: Vec<Value> = Vec::from_redis_value(claimed).ok()?;
+    let mut claims = Vec::with_capacity(claimed.len() / 4);
     let mut parts = claimed.into_iter();
     let mut sequence = first;
-    while let (Some(list), Some(raw)) = (parts.next(), parts.next()) {
-        claims.push(Claim { sequence, list: String::from_utf8(list).ok()?.into(), raw });
+    while let (Some(list), Some(flow), Some(number), Some(raw)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    {
+        let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
+        let (number, raw) = (u64::from_redis_value(number).ok()?, bytes(raw)?);
+        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw });
         sequence += 1;
     }
+    let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;
+    let looked = looked.into_iter().map(|seen| {
+        let mut seen = seen.into_iter();
+        let list = String::from_redis_value(seen.next()?).ok()?.into();
+        Some(Looked { list, messages: seen.map(bytes).collect::<Option<_>>()? })
+    });
     Some(StepReply {
         now: i64::from_redis_value(now).ok()?,
         next_due: (next_due >= 0).then_some(next_due),
         cursor: u32::from_redis_value(cursor).ok()?,
         lost: Vec::from_redis_value(lost).ok()?,
         claims,
+        looked: looked.collect::<Option<_>>()?,
+        turn: u64::try_from(turn).ok(),
     })
+}
+
+/// The bytes of a reply, without a copy.
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Flow of a claim; empty where the message was claimed unseen.
+pub(super) fn flow_of(flow: String) -> Option<Rc<str>> {
+    (!flow.is_empty()).then(|| flow.into())
 }

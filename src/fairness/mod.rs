@@ -1,5 +1,7 @@
 //! Whose task a message is. Pure.
 
+pub mod flow;
+
 use crate::config::Tenancy;
 use crate::message::Message;
 use crate::message::body::Arguments;

@@ -6,9 +6,9 @@ use super::slots::RunnerState;
 use super::story;
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement};
-use crate::fairness::tenant;
+use crate::fairness::flow;
 use crate::message::Message;
-use crate::message::body::{self, Arguments};
+use crate::message::body::Arguments;
 use crate::results::State;
 use crate::runner::python::frames::Task;
 use crate::runner::{Exception, command};
@@ -19,25 +19,30 @@ use std::time::{Duration, Instant};
 impl Engine {
     /// Starts a claimed message in a free slot, or settles it at once where nothing has to run for it.
     pub(super) fn dispatch(&mut self, claim: Claim, now: i64) {
-        let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
+        let queue: Rc<str> = self.exchange.keys.queue_of(&claim.list).into();
+        let unread = |action| {
+            let flow = claim.flow.clone().unwrap_or_else(|| flow::of_queue(&queue));
+            Settlement::new(claim.sequence, flow, Some(0.0), action)
+        };
         if claim.raw.len() as u64 > self.start.config.delivery.max_message_size {
             let text = format!("{} bytes; [delivery] max_message_size allows fewer", claim.raw.len());
             let entry = story::entry(&self.start, Reason::TooLarge, &text, &queue, None, now);
-            return self.settle(claim.sequence, Action::Dead { message: claim.raw, entry });
+            return self.outbox.push(unread(Action::Dead { message: claim.raw, entry }));
         }
         let message = match Message::parse(claim.raw) {
             Ok(message) => message,
             Err((malformed, raw)) => {
                 let entry = story::entry(&self.start, Reason::Malformed, &malformed.to_string(), &queue, None, now);
-                return self.settle(claim.sequence, Action::Dead { message: raw, entry });
+                return self.outbox.push(unread(Action::Dead { message: raw, entry }));
             }
         };
+        let flow = claim.flow.unwrap_or_else(|| self.flow_of(&message, &queue));
         let work = Work {
             sequence: claim.sequence,
             list: claim.list,
-            queue: Rc::from(queue),
+            queue,
             message,
-            tenant: None,
+            flow,
             pid: None,
             started: Instant::now(),
             soft_limit: None,
@@ -46,21 +51,21 @@ impl Engine {
         };
         match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now) {
             Plan::Python => self.start_python(work),
-            Plan::Command { arguments, tenant } => self.start_command(Work { tenant, ..work }, &arguments),
-            Plan::Delay(due) => self.settle(work.sequence, Action::Delay { message: work.message.raw, due }),
+            Plan::Command(arguments) => self.start_command(work, &arguments),
+            Plan::Delay(due) => {
+                let settlement = work.settlement(0.0, Action::Ack);
+                let action = Action::Delay { message: work.message.raw, due };
+                self.outbox.push(Settlement { action, ..settlement });
+            }
             Plan::Expired => self.expired(work),
             Plan::Unknown => self.unknown(work, now),
             Plan::Lost => self.lost(work, now),
             Plan::Dead(reason, text) => {
                 let entry = story::entry(&self.start, reason, &text, &work.queue, Some(&work.message), now);
-                self.settle(work.sequence, Action::Dead { message: work.message.raw, entry });
+                let settlement = work.settlement(0.0, Action::Ack);
+                self.outbox.push(Settlement { action: Action::Dead { message: work.message.raw, entry }, ..settlement });
             }
         }
-    }
-
-    /// Notes what becomes of a claim; the next step does it.
-    pub(super) fn settle(&mut self, sequence: u64, action: Action) {
-        self.outbox.push(Settlement { sequence, action, stores: Vec::new() });
     }
 
     /// Slot for a task that has just been claimed: never more are claimed than are free.
@@ -77,7 +82,8 @@ impl Engine {
                 Some(index)
             }
             None => {
-                self.settle(work.sequence, Action::Front(work.message.raw));
+                let settlement = work.settlement(0.0, Action::Ack);
+                self.outbox.push(Settlement { action: Action::Front(work.message.raw), ..settlement });
                 None
             }
         }
@@ -89,13 +95,6 @@ impl Engine {
         let hard = hard.or(info.and_then(|info| info.time_limit));
         let soft = soft.or(info.and_then(|info| info.soft_time_limit));
         let after = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| work.started + wait);
-        let tenancy = &self.start.config.tenancy;
-        if tenancy.parameter.is_some() || tenancy.header.is_some() {
-            // A body that isn't JSON names nobody; Python alone reads it.
-            let arguments = body::arguments(&work.message).ok();
-            let parameters = info.map_or(&[][..], |info| &info.parameters);
-            work.tenant = tenant(tenancy, &work.message, arguments.as_ref(), parameters);
-        }
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);
         let Some(index) = self.place(work) else { return };
@@ -121,7 +120,7 @@ impl Engine {
             arguments.kwargs,
             headers.attempt() - 1,
             json!(&*work.queue),
-            json!(work.tenant)
+            json!(work.tenant())
         );
         let sequence = work.sequence;
         let (lines, exit) = (self.tell.clone(), self.tell.clone());
@@ -179,7 +178,7 @@ impl Engine {
     /// Settles a task nothing ran for, with a result written here.
     fn end_here(&mut self, work: Work, state: &State, action: Action) {
         let stores = self.results_of(&work.message, state);
-        self.outbox.push(Settlement { sequence: work.sequence, action, stores });
+        self.outbox.push(Settlement { stores, ..work.settlement(0.0, action) });
     }
 
     /// Has a runner record the end of a task, in a slot of its own.

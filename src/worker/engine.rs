@@ -1,10 +1,11 @@
 //! The worker's loop: one owner of all state, one event at a time.
 
 use super::exchange::Exchange;
+use super::lanes::Gaze;
 use super::link::{Orders, Reports};
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
-use crate::broker::{BrokerError, Settlement};
+use crate::broker::{BrokerError, Filing, Settlement};
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
@@ -61,6 +62,12 @@ pub struct Engine {
     pub(super) fencing: Vec<String>,
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
     pub(super) outbox: Vec<Settlement>,
+    /// Whose the messages are that were looked at.
+    pub(super) filings: Vec<Filing>,
+    /// When to look for new messages.
+    pub(super) gaze: Gaze,
+    /// Milliseconds a task takes, about.
+    pub(super) expected: f64,
     pub(super) claiming: Claiming,
     /// There may be something to claim.
     pub(super) look: bool,
@@ -92,6 +99,9 @@ impl Engine {
             slots,
             fencing: Vec::new(),
             outbox: Vec::new(),
+            filings: Vec::new(),
+            gaze: Gaze::default(),
+            expected: 10.0,
             claiming: Claiming::Yes,
             look: true,
             ready_told: false,
@@ -128,7 +138,7 @@ impl Engine {
                 }
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
-                    self.look = true;
+                    (self.look, self.gaze.wanted) = (true, true);
                 }
                 order = self.orders.next() => match order {
                     Some(order) => self.obey(order),
@@ -191,6 +201,9 @@ impl Engine {
         let mut next = Instant::now() + BEAT;
         let mut sooner = |candidate: Option<Instant>| next = candidate.map_or(next, |candidate| candidate.min(next));
         sooner(self.exchange.next_deadline());
+        if self.exchange.is_connected() {
+            sooner(self.look_due());
+        }
         if let Claiming::Draining(deadline) = self.claiming {
             let passed = self.handed_back.is_some();
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));

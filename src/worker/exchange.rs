@@ -16,8 +16,15 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest such wait: claiming resumes within 2 s of Redis being back.
 const RETRY_MAX: Duration = Duration::from_millis(1500);
 
-/// After so many steps in a row that found all they could take, there is a backlog, and no need to be rung for.
+/// After so many quick steps in a row that found all they could take, there is a backlog, and no need to be rung for:
+/// the next step will see what is new.
 const BACKLOG_STEPS: u32 = 32;
+
+/// Steps are quick if one follows the other within this time.
+const QUICK: Duration = Duration::from_millis(2);
+
+/// Claims in one step at most: the script stays short however many slots there are.
+const WANT_MAX: usize = 64;
 
 /// Settlements in one step at most.
 const MAX_SETTLEMENTS: usize = 500;
@@ -41,6 +48,8 @@ pub struct Exchange {
     looked: bool,
     /// Steps in a row that found all they could take.
     full_steps: u32,
+    /// When the last of them was made.
+    full_at: Option<Instant>,
     watching: bool,
     retry_at: Instant,
     retry_wait: Duration,
@@ -71,6 +80,7 @@ impl Exchange {
             leased: false,
             looked: false,
             full_steps: 0,
+            full_at: None,
             watching: false,
             retry_at: now,
             retry_wait: RETRY_MIN,
@@ -102,6 +112,16 @@ impl Exchange {
             self.retry_wait = RETRY_MIN;
         }
         self.wake = Wake::default();
+    }
+
+    /// Redis can be asked.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.is_some() && self.leased
+    }
+
+    /// Is rung when there is something new.
+    pub(super) fn watching(&self) -> bool {
+        self.watching
     }
 
     /// A first look for messages was made.
@@ -140,7 +160,7 @@ impl Engine {
         }
         if self.exchange.due_at.is_some_and(|due| now >= due) {
             self.exchange.due_at = None;
-            self.look = true;
+            (self.look, self.gaze.wanted) = (true, true);
         }
         let stepped = self.step().await;
         self.absorb(stepped)?;
@@ -155,10 +175,11 @@ impl Engine {
         if exchange.watching && exchange.full_steps >= BACKLOG_STEPS {
             connection.unwatch().await?;
             exchange.watching = false;
+            self.gaze.wanted = true;
         } else if !exchange.watching && exchange.full_steps == 0 {
             connection.watch(&exchange.keys).await?;
             exchange.watching = true;
-            self.look = true; // what came just before was not rung for
+            (self.look, self.gaze.wanted) = (true, true); // what came just before was not rung for
         }
         Ok(())
     }
@@ -198,7 +219,7 @@ impl Engine {
         exchange.connection = Some(connection);
         exchange.number += 1;
         exchange.retry_wait = RETRY_MIN;
-        self.look = true;
+        (self.look, self.gaze.wanted) = (true, true);
         let again = self.exchange.leased;
         self.beat().await?;
         if again {
@@ -222,8 +243,8 @@ impl Engine {
         if let Some(last) = unknown.last() {
             self.exchange.sequence = self.exchange.sequence.max(last.sequence + 1);
         }
-        // The latest first: each goes in front of the one before.
-        self.outbox.extend(unknown.into_iter().rev().map(super::settle::untouched));
+        let untouched: Vec<_> = unknown.into_iter().map(|claim| self.untouched(claim)).collect();
+        self.outbox.extend(untouched);
         Ok(())
     }
 
@@ -239,7 +260,9 @@ impl Engine {
         exchange.leased = true;
         exchange.beat_at = Instant::now() + BEAT;
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
-        self.look |= pulse.waiting > 0;
+        if pulse.waiting > 0 {
+            (self.look, self.gaze.wanted) = (true, true);
+        }
         self.reports.update(|figures| figures.waiting = pulse.waiting);
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
@@ -249,18 +272,19 @@ impl Engine {
     /// Settles what has ended and claims for the free slots, in one exchange.
     async fn step(&mut self) -> Result<(), Trouble> {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
-        let want = if claims { self.free() } else { 0 };
+        let want = if claims { self.free().min(WANT_MAX) } else { 0 };
+        let look = self.reach();
         if self.handed_back.is_some() && self.busy() > 0 {
             return Ok(()); // all that is handed back goes in one step, in order
         }
-        // What goes back to the front goes latest first: each is put in front of the one before.
+        // What goes back to the front goes latest first, which costs least: each is put in front of the one before.
         self.outbox.sort_by_key(|settlement| match settlement.action {
             Action::Front(_) => u64::MAX - settlement.sequence,
             _ => 0,
         });
         let exchange = &mut self.exchange;
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
-        if want == 0 && self.outbox.is_empty() {
+        if want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty() {
             return Ok(());
         }
         // After an outage there may be more than one script call can take.
@@ -272,23 +296,37 @@ impl Engine {
             want,
             cursor: exchange.cursor,
             settlements: &self.outbox[..batch],
+            filings: &self.filings,
+            look,
+            unseen: true,
+            expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
         self.outbox.drain(..batch);
-        self.stepped(reply, want);
+        self.filings.clear();
+        self.stepped(reply, want, look);
         Ok(())
     }
 
-    fn stepped(&mut self, reply: StepReply, want: usize) {
+    fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
         exchange.cursor = reply.cursor;
         exchange.sequence += reply.claims.len() as u64;
         exchange.due_at = reply.next_due.map(|due| due_at(u64::try_from(due - reply.now).unwrap_or(0)));
+        if let Some(turn) = reply.turn.map(due_at) {
+            exchange.due_at = Some(exchange.due_at.map_or(turn, |due| due.min(turn)));
+        }
         if want > 0 {
             exchange.looked = true;
             self.look = reply.claims.len() == want;
-            exchange.full_steps = if self.look { exchange.full_steps + 1 } else { 0 };
+            let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
+            exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
+        }
+        if look > 0 {
+            self.file(reply.looked);
+            // What is filed now can be claimed with the next step.
+            self.look |= !self.filings.is_empty();
         }
         if !reply.lost.is_empty() {
             tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");

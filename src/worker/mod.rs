@@ -9,6 +9,7 @@ pub mod drain;
 pub mod engine;
 pub mod exchange;
 pub mod intake;
+mod lanes;
 pub mod link;
 pub mod recovery;
 pub mod runners;

@@ -4,8 +4,8 @@ use super::engine::Engine;
 use super::exchange::Trouble;
 use super::intake::Reason;
 use super::story;
-use crate::broker::step::Step;
-use crate::broker::{Action, Claim, Settlement};
+use crate::broker::{Action, Claim, Settlement, Step};
+use crate::fairness::flow;
 use crate::message::{Message, rewrite};
 use crate::telemetry::fields;
 
@@ -75,11 +75,11 @@ impl Engine {
             }
             count += claims.len();
             let now = self.exchange.now();
-            // The latest first: each goes in front of the one before.
+            // The latest first, which costs least: each goes in front of the one before.
             let settlements: Vec<Settlement> =
                 claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
-            let step = Step { owner, connection: None, sequence: 0, want: 0, cursor: 0, settlements: &settlements };
+            let step = Step::settling(owner, &settlements);
             self.exchange.stepper.call(connection, &step).await?;
         }
         if count > 0 {
@@ -91,6 +91,7 @@ impl Engine {
 
     fn given_back(&self, claim: Claim, now: i64) -> Settlement {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
+        let mut flow = claim.flow;
         let action = match Message::parse(claim.raw) {
             // Once more than that: even telling its caller takes the worker with it.
             Ok(message) if message.deliveries >= self.start.config.delivery.max_deliveries => {
@@ -98,10 +99,13 @@ impl Engine {
                 let entry = story::entry(&self.start, Reason::Lost, &text, &queue, Some(&message), now);
                 Action::Dead { message: message.raw, entry }
             }
-            Ok(message) => Action::Front(rewrite::redelivered(&message, true)),
+            Ok(message) => {
+                flow.get_or_insert_with(|| self.flow_of(&message, &queue));
+                Action::Front(rewrite::redelivered(&message, true))
+            }
             // Whoever claims it next sees for himself.
             Err((_, raw)) => Action::Front(raw),
         };
-        Settlement { sequence: claim.sequence, action, stores: Vec::new() }
+        Settlement::new(claim.sequence, flow.unwrap_or_else(|| flow::of_queue(&queue)), None, action)
     }
 }

@@ -121,8 +121,8 @@ impl Engine {
             Said::Ended(ended) => self.python_ended(index, ended),
             Said::Store(store) => {
                 if let Some(work) = &self.slots[index].work {
-                    let sequence = work.sequence;
-                    self.store_now(sequence, store);
+                    let settlement = work.settlement(0.0, Action::Store);
+                    self.store_now(settlement, store);
                 }
             }
             Said::Log { level, logger, text } => {
@@ -135,11 +135,12 @@ impl Engine {
     }
 
     /// Stores a state of a task that still runs; while Redis is away only the latest is kept.
-    fn store_now(&mut self, sequence: u64, store: Store) {
+    fn store_now(&mut self, settlement: Settlement, store: Store) {
+        let sequence = settlement.sequence;
         let pending = self.outbox.iter_mut().filter(|old| old.sequence == sequence && old.action == Action::Store);
         match pending.flat_map(|old| &mut old.stores).find(|old| old.key == store.key) {
             Some(old) => *old = store,
-            None => self.outbox.push(Settlement { sequence, action: Action::Store, stores: vec![store] }),
+            None => self.outbox.push(Settlement { stores: vec![store], ..settlement }),
         }
     }
 
@@ -184,7 +185,7 @@ impl Engine {
     /// Puts the message of a slot back to the front of its list.
     pub(super) fn hand_back(&mut self, index: usize, counted: bool) {
         if let Some(work) = self.slots[index].work.take() {
-            self.settle(work.sequence, Action::Front(rewrite::redelivered(&work.message, counted)));
+            self.outbox.push(work.settlement(work.ran(), Action::Front(rewrite::redelivered(&work.message, counted))));
         }
     }
 

@@ -6,29 +6,36 @@ use super::story;
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement, Store};
 use crate::config::CommandTask;
+use crate::fairness::flow;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};
 use crate::runner::command::{self, CommandExit, Verdict};
 use crate::runner::{Detail, Ended, Exception, Outcome};
 use serde_json::json;
 
-/// Gives a claim back as it came.
-pub(super) fn untouched(claim: Claim) -> Settlement {
-    let action = match Message::parse(claim.raw) {
-        Ok(message) => Action::Front(rewrite::redelivered(&message, false)),
-        Err((_, raw)) => Action::Front(raw),
-    };
-    Settlement { sequence: claim.sequence, action, stores: Vec::new() }
-}
-
 impl Engine {
+    /// Gives a claim back as it came.
+    pub(super) fn untouched(&self, claim: Claim) -> Settlement {
+        let queue = self.exchange.keys.queue_of(&claim.list);
+        let mut flow = claim.flow;
+        let action = match Message::parse(claim.raw) {
+            Ok(message) => {
+                flow.get_or_insert_with(|| self.flow_of(&message, queue));
+                Action::Front(rewrite::redelivered(&message, false))
+            }
+            Err((_, raw)) if raw.is_empty() => Action::Ack, // a stock worker has restored it
+            Err((_, raw)) => Action::Front(raw),
+        };
+        Settlement::new(claim.sequence, flow.unwrap_or_else(|| flow::of_queue(queue)), Some(0.0), action)
+    }
+
     /// A Python task has ended, or its end is recorded.
     pub(super) fn python_ended(&mut self, index: usize, ended: Ended) {
         let slot = &mut self.slots[index];
         slot.failures = 0;
         slot.finished += 1;
         let Some(work) = slot.work.take() else { return };
-        let sequence = work.sequence;
+        let settlement = work.settlement(self.charge(&work), Action::Ack);
         if !matches!(work.phase, Phase::Recording(_)) {
             story::ended(&self.start, &work, &ended);
         }
@@ -46,7 +53,7 @@ impl Engine {
             _ => Action::Ack,
         };
         self.count(ended.outcome);
-        self.outbox.push(Settlement { sequence, action, stores: ended.stores });
+        self.outbox.push(Settlement { action, stores: ended.stores, ..settlement });
         self.retire_if_old(index);
     }
 
@@ -105,14 +112,23 @@ impl Engine {
         story::ended(&self.start, work, ended);
         self.count(ended.outcome);
         let stores = self.results_of(&work.message, state);
-        self.outbox.push(Settlement { sequence: work.sequence, action, stores });
+        let settlement = work.settlement(self.charge(work), action);
+        self.outbox.push(Settlement { stores, ..settlement });
     }
 
     /// Takes the task out of a slot and puts its message to the dead letters.
     pub(super) fn bury(&mut self, index: usize, reason: Reason, text: &str) {
         let Some(work) = self.slots[index].work.take() else { return };
         let entry = story::entry(&self.start, reason, text, &work.queue, Some(&work.message), self.exchange.now());
-        self.settle(work.sequence, Action::Dead { message: work.message.raw, entry });
+        let settlement = work.settlement(work.ran(), Action::Ack);
+        self.outbox.push(Settlement { action: Action::Dead { message: work.message.raw, entry }, ..settlement });
+    }
+
+    /// What a task that has ended costs its tenant, milliseconds; also what the next one is expected to take.
+    fn charge(&mut self, work: &Work) -> f64 {
+        let ran = work.ran();
+        self.expected += (ran - self.expected) / 16.0;
+        ran
     }
 
     /// Slot in which the message of a claim is under way.

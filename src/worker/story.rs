@@ -16,7 +16,7 @@ macro_rules! tell {
             { fields::TASK_ID } = $work.message.headers.id,
             { fields::TASK_NAME } = $work.message.headers.task,
             { fields::QUEUE } = &*$work.queue,
-            { fields::TENANT } = $work.tenant,
+            { fields::TENANT } = $work.tenant(),
             { fields::WORKER } = $start.worker,
             { fields::RUNNER_PID } = $work.pid,
             { fields::ATTEMPT } = $work.message.headers.attempt(),

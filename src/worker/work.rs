@@ -1,5 +1,7 @@
 //! A task under way in one slot.
 
+use crate::broker::{Action, Settlement};
+use crate::fairness::flow;
 use crate::message::Message;
 use crate::runner::command::RunningCommand;
 use std::rc::Rc;
@@ -16,8 +18,8 @@ pub struct Work {
     pub queue: Rc<str>,
     /// The message.
     pub message: Message,
-    /// Whose task it is, where that is known.
-    pub tenant: Option<String>,
+    /// Whose task it is.
+    pub flow: Rc<str>,
     /// Pid of what runs it, where that is known.
     pub pid: Option<u32>,
     /// When it was given to its runner.
@@ -31,6 +33,21 @@ pub struct Work {
 }
 
 impl Work {
+    /// Whose task it is, where that is known.
+    pub fn tenant(&self) -> Option<&str> {
+        flow::tenant_of(&self.flow)
+    }
+
+    /// Milliseconds since it was given to its runner.
+    pub fn ran(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() * 1000.0
+    }
+
+    /// A settlement of it; `ran` in milliseconds.
+    pub fn settlement(&self, ran: f64, action: Action) -> Settlement {
+        Settlement::new(self.sequence, Rc::clone(&self.flow), Some(ran), action)
+    }
+
     /// Its limits count: nothing has put an end to it yet.
     pub fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Python | Phase::Command(_))

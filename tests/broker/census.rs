@@ -1,5 +1,6 @@
 //! Counts every message over all places, at one instant.
 
+use crate::stage::flow_of;
 use fairstalk::broker::{Connection, Keys};
 use std::collections::BTreeMap;
 
@@ -103,8 +104,72 @@ impl Census {
         self.zset(&self.keys().owners())
     }
 
+    /// What waits in one list for one tenant, from its front: what is due, then its lane, then what nobody has seen.
+    pub fn waiting(&self, list: &str, flow: &str) -> Vec<Vec<u8>> {
+        let lane = self.keys().key(&format!("fairstalk:lane:{list}"));
+        let lanes = [format!("{lane}\u{1f}due\u{1f}{flow}"), format!("{lane}\u{1f}{flow}")];
+        let lanes = lanes.iter().flat_map(|lane| self.lists.get(lane)).flatten();
+        let unseen = self.lists.get(list).into_iter().flatten().filter(|message| *flow_of(list, message) == *flow);
+        lanes.chain(unseen).cloned().collect()
+    }
+
+    /// Messages in lists and lanes.
+    pub fn all_waiting(&self) -> usize {
+        self.lists.values().map(Vec::len).sum()
+    }
+
+    /// Tenants that wait or run.
+    pub fn tenants(&self) -> BTreeMap<String, serde_json::Value> {
+        let tenants = self.hash(&self.keys().tenants()).into_iter().filter(|(flow, _)| flow.contains(':'));
+        tenants.map(|(flow, json)| (flow, serde_json::from_slice(&json).unwrap())).collect()
+    }
+
+    /// Tenants that can be served.
+    pub fn ready(&self) -> BTreeMap<String, f64> {
+        self.zset(&self.keys().ready())
+    }
+
+    /// The counts of every tenant are those of its lanes and claims.
+    fn assert_counted(&self) {
+        let mut lanes: BTreeMap<String, usize> = BTreeMap::new();
+        for (key, messages) in &self.lists {
+            if let Some(lane) = key.strip_prefix(&self.keys().key("fairstalk:lane:")) {
+                *lanes.entry(lane.rsplit('\u{1f}').next().unwrap().to_owned()).or_default() += messages.len();
+            }
+        }
+        let mut running: BTreeMap<String, usize> = BTreeMap::new();
+        for noted in self.noted().values() {
+            let flow = noted.split('\0').nth(1).unwrap();
+            if !flow.is_empty() {
+                *running.entry(flow.to_owned()).or_default() += 1;
+            }
+        }
+        let tenants = self.tenants();
+        let counted = |field: &str| -> BTreeMap<String, usize> {
+            let counts = tenants.iter().map(|(flow, tenant)| (flow.clone(), tenant[field].as_u64().unwrap() as usize));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        assert_eq!(counted("n"), lanes, "waiting: {self:?}");
+        assert_eq!(counted("r"), running, "running: {self:?}");
+        let waiting = self.hash(&self.keys().tenants()).get("waiting").map_or(0, |count| {
+            String::from_utf8_lossy(count).parse::<usize>().unwrap()
+        });
+        assert_eq!(waiting, lanes.values().sum::<usize>(), "all waiting: {self:?}");
+        let may_run = |tenant: &serde_json::Value| {
+            tenant["n"].as_u64() > Some(0) && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))
+        };
+        let ready: Vec<&String> = tenants.iter().filter(|(_, tenant)| may_run(tenant)).map(|(flow, _)| flow).collect();
+        assert_eq!(self.ready().keys().collect::<Vec<_>>(), ready, "ready: {self:?}");
+    }
+
     /// Claim → list, as the owners' own hashes have it.
     pub fn held(&self) -> BTreeMap<String, String> {
+        let list = |noted: &str| noted.split(['\0', '\u{1f}']).next().unwrap().to_owned();
+        self.noted().iter().map(|(claim, noted)| (claim.clone(), list(noted))).collect()
+    }
+
+    /// Claim → all that is noted of it.
+    fn noted(&self) -> BTreeMap<String, String> {
         let prefix = self.keys().claims("");
         let mut held = BTreeMap::new();
         for (key, fields) in &self.hashes {
@@ -136,9 +201,10 @@ impl Census {
         let delayed = self.hash(&self.keys().delayed_messages());
         assert!(delayed.keys().eq(self.delayed().keys()), "the two halves of delayed differ: {self:?}");
         for (claim, value) in &delayed {
-            let cut = value.iter().position(|&byte| byte == 0).unwrap();
-            add(&value[cut + 1..], format!("delayed {claim}"));
+            let message = value.splitn(3, |&byte| byte == 0).nth(2).unwrap();
+            add(message, format!("delayed {claim}"));
         }
+        self.assert_counted();
         let dead = self.dead();
         assert!(dead.keys().eq(self.zset(&self.keys().dead()).keys()), "dead letters differ: {self:?}");
         assert!(dead.keys().eq(self.dead_entries().keys()), "dead letters and entries differ: {self:?}");

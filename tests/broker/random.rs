@@ -70,7 +70,8 @@ impl World {
         for _ in 0..self.rng.usize(1..12) {
             let list = *self.rng.choice(&LISTS).unwrap();
             // Some are no text, some are long.
-            let mut message = format!("message {}", self.born.len()).into_bytes();
+            let user = self.rng.u8(..4);
+            let mut message = format!(r#"{{"id": "u{user}-{}"}}"#, self.born.len()).into_bytes();
             match self.rng.u8(..20) {
                 0 => message.extend(b"\xff\0\xfe"),
                 1 => message.resize(self.rng.usize(100..5_000), b'x'),
@@ -116,13 +117,12 @@ impl World {
         }
         if self.rng.u32(..5) == 0 {
             // One nobody has heard of, and one twice.
-            settlements.push(Settlement { sequence: 999_999, action: Action::Ack, stores: Vec::new() });
+            settlements.push(Settlement::new(999_999, "t:u0".into(), None, Action::Ack));
             settlements.extend(settlements.first().cloned());
         }
         self.rng.shuffle(&mut settlements);
         let owner = if zombie { &mut self.dead[at] } else { &mut self.living[at] };
-        let reply = owner.try_step(want, &settlements).await.unwrap();
-        self.model.step(&name, &settlements, want, reply.as_ref());
+        make(owner, &mut self.model, want, &settlements).await;
         self.again = Some((name, settlements));
         if zombie { "step of a dead owner" } else { "step" }
     }
@@ -131,8 +131,7 @@ impl World {
     async fn step_again(&mut self) -> &'static str {
         let Some((name, settlements)) = self.again.take() else { return "nothing again" };
         let Some(owner) = self.living.iter_mut().find(|owner| owner.name == name) else { return "nobody again" };
-        let reply = owner.try_step(1, &settlements).await.unwrap();
-        self.model.step(&name, &settlements, 1, reply.as_ref());
+        make(owner, &mut self.model, 1, &settlements).await;
         "step again"
     }
 
@@ -177,7 +176,7 @@ impl World {
         let cut = if self.rng.bool() { 0 } else { self.rng.usize(..=earlier.len()) };
         let settlements: Vec<Settlement> = earlier.split_off(cut).into_iter().rev().map(front).collect();
         let reply = self.rng.choice(&mut self.living).unwrap().settle_for(&name, &settlements).await;
-        self.model.made(&name, &settlements, 0, &reply);
+        self.model.made(&name, &settlements, &reply);
         if self.rng.bool() {
             self.seized.push((name, earlier));
         }
@@ -206,15 +205,14 @@ impl World {
                 }
                 let settlements: Vec<Settlement> = seized.into_iter().rev().map(front).collect();
                 let reply = self.living[0].settle_for(&name, &settlements).await;
-                self.model.made(&name, &settlements, 0, &reply);
+                self.model.made(&name, &settlements, &reply);
                 self.check().await;
             }
         }
         while self.model.unfinished() > 0 {
             for owner in &mut self.living {
                 let settlements: Vec<_> = self.model.held(&owner.name).iter().map(ack).collect();
-                let reply = owner.try_step(16, &settlements).await.unwrap();
-                self.model.step(&owner.name, &settlements, 16, reply.as_ref());
+                make(owner, &mut self.model, 16, &settlements).await;
             }
             self.check().await;
         }
@@ -229,6 +227,23 @@ impl World {
         let census = self.stage.census().await;
         assert!(census.owners().is_empty() && census.held().is_empty() && census.lists.is_empty());
     }
+}
+
+/// Steps of an owner until it has what it wants or nothing waits, as the worker makes them.
+async fn make(owner: &mut Owner, model: &mut Model, want: usize, settlements: &[Settlement]) {
+    let (mut left, mut settlements, mut filings) = (want, settlements.to_vec(), Vec::new());
+    loop {
+        let reply = owner.one_step(left, &settlements, &filings).await.unwrap();
+        model.step(&owner.name, &settlements, reply.as_ref());
+        let Some(reply) = reply else { return };
+        left -= reply.claims.len();
+        settlements.clear();
+        filings = reply.looked.into_iter().filter_map(|looked| owner.filing(looked)).collect();
+        if filings.is_empty() {
+            break;
+        }
+    }
+    assert!(left == 0 || model.all_waiting() == 0, "{left} slots of {} are idle", owner.name);
 }
 
 /// Says what led to a failure.

@@ -4,9 +4,12 @@ use crate::census::Census;
 use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
-use fairstalk::broker::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step, StepReply, Store};
+use fairstalk::broker::{
+    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Share, Step, StepReply, Store,
+};
 use fairstalk::config::{Broker, Delivery, Queues};
 use redis::FromRedisValue;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Database of the broker; not 0, so that a forgotten `SELECT` shows.
@@ -68,6 +71,8 @@ impl Stage {
             sequence: 1,
             number: 1,
             cursor: 0,
+            unseen: true,
+            share: Share { flow: "".into(), weight: 1.0, max_concurrency: 0 },
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -125,6 +130,10 @@ pub struct Owner {
     pub number: u64,
     pub cursor: u32,
     pub delivery: Delivery,
+    /// It claims unseen while no tenant waits.
+    pub unseen: bool,
+    /// What it grants every tenant.
+    pub share: Share,
 }
 
 impl Owner {
@@ -134,14 +143,51 @@ impl Owner {
         want: usize,
         settlements: &[Settlement],
     ) -> Result<Option<StepReply>, BrokerError> {
-        let (owner, sequence, cursor) = (self.name.as_str(), self.sequence, self.cursor);
-        let step = Step { owner, connection: Some(self.number), sequence, want, cursor, settlements };
+        let mut reply = self.one_step(want, settlements, &[]).await?;
+        // As the worker does: what it has seen is filed at once, and claimed if slots are left.
+        while let Some(first) = &mut reply
+            && !first.looked.is_empty()
+        {
+            let filings: Vec<Filing> = first.looked.drain(..).filter_map(|looked| self.filing(looked)).collect();
+            let left = want - first.claims.len();
+            let Some(next) = self.one_step(left, &[], &filings).await? else { return Ok(None) };
+            let earlier = std::mem::replace(first, next);
+            first.claims.splice(0..0, earlier.claims);
+            first.lost = earlier.lost;
+        }
+        Ok(reply)
+    }
+
+    /// One call of the script.
+    pub async fn one_step(
+        &mut self,
+        want: usize,
+        settlements: &[Settlement],
+        filings: &[Filing],
+    ) -> Result<Option<StepReply>, BrokerError> {
+        let step = Step {
+            owner: &self.name,
+            connection: Some(self.number),
+            sequence: self.sequence,
+            want,
+            cursor: self.cursor,
+            settlements,
+            filings,
+            look: 500,
+            unseen: self.unseen,
+            expected: 10.0,
+        };
         let reply = self.stepper.call(&mut self.connection, &step).await?;
         if let Some(reply) = &reply {
             self.sequence += reply.claims.len() as u64;
             self.cursor = reply.cursor;
         }
         Ok(reply)
+    }
+
+    /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
+    pub fn filing(&self, looked: Looked) -> Option<Filing> {
+        Filing::new(looked, |list, message| Share { flow: flow_of(list, &message), ..self.share.clone() })
     }
 
     /// A step of an owner that has its lease.
@@ -178,7 +224,7 @@ impl Owner {
 
     /// Settles what a dead owner held.
     pub async fn settle_for(&mut self, owner: &str, settlements: &[Settlement]) -> StepReply {
-        let step = Step { owner, connection: None, sequence: 0, want: 0, cursor: 0, settlements };
+        let step = Step::settling(owner, settlements);
         self.stepper.call(&mut self.connection, &step).await.unwrap().unwrap()
     }
 
@@ -206,7 +252,15 @@ pub fn messages(name: &str, count: usize) -> Vec<Vec<u8>> {
 
 /// A settlement without results.
 pub fn settled(claim: &Claim, action: Action) -> Settlement {
-    Settlement { sequence: claim.sequence, action, stores: Vec::new() }
+    let flow = claim.flow.clone().unwrap_or_else(|| flow_of(&claim.list, &claim.raw));
+    Settlement::new(claim.sequence, flow, Some(10.0), action)
+}
+
+/// Whose a message is.
+pub fn flow_of(list: &str, message: &[u8]) -> Rc<str> {
+    let text = String::from_utf8_lossy(message);
+    let name = text.strip_prefix(r#"{"id": ""#).and_then(|rest| rest.split_once('-'));
+    name.map_or_else(|| format!("q:{list}"), |(name, _)| format!("t:{name}")).into()
 }
 
 /// It has ended.
@@ -216,12 +270,12 @@ pub fn ack(claim: &Claim) -> Settlement {
 
 /// Back to the front, as it came.
 pub fn front(claim: Claim) -> Settlement {
-    Settlement { sequence: claim.sequence, action: Action::Front(claim.raw), stores: Vec::new() }
+    settled(&claim, Action::Front(claim.raw.clone()))
 }
 
 /// It has ended, with results.
 pub fn stored(claim: &Claim, action: Action, stores: &[Store]) -> Settlement {
-    Settlement { sequence: claim.sequence, action, stores: stores.to_vec() }
+    Settlement { stores: stores.to_vec(), ..settled(claim, action) }
 }
 
 /// A result as Celery writes it.

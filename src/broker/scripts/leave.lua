@@ -1,28 +1,66 @@
 -- A worker that has settled everything says goodbye. The last of all leaves the broker as stock Celery expects it:
--- delayed messages go back to the ends of their lists, where a Celery worker finds them and keeps their time itself.
+-- what waits in lanes goes back to the fronts of its lists, in the order of each tenant, and delayed messages to their
+-- ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
 --
--- KEYS  1 owners   2 owner figures   3 claims of this owner   4 delayed   5 delayed messages
--- ARGV  1 owner   2 at most so many messages in one call
--- Returns {how many delayed messages are still to be poured back (then call again), now ms, {other owner, end of its
--- lease, …}}; nothing is poured back while there are other owners.
+-- ARGV  3 at most so many messages in one call
+-- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; nothing
+-- is poured back while there are other owners.
 
-local call = redis.call
-if call('HLEN', KEYS[3]) == call('HEXISTS', KEYS[3], 'lease') then
-  call('DEL', KEYS[3])
-  call('ZREM', KEYS[1], ARGV[1])
-  call('HDEL', KEYS[2], ARGV[1])
+if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
+  call('DEL', claims)
+  call('ZREM', owners, owner)
+  call('HDEL', figures, owner)
 end
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local others = call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
 if #others > 0 then return {0, now, others} end
-for _, claim in ipairs(call('ZRANGE', KEYS[4], 0, tonumber(ARGV[2]) - 1)) do
-  local kept = call('HGET', KEYS[5], claim)
-  if kept then
-    local cut = string.find(kept, '\0', 1, true)
-    call('LPUSH', string.sub(kept, 1, cut - 1), string.sub(kept, cut + 1))
-    call('HDEL', KEYS[5], claim)
+
+local budget = tonumber(ARGV[3])
+
+-- The end of a lane goes first to the front of the list, then what is before it: so its front comes last, foremost.
+local function pour(line, flow)
+  local key, list = lane(line, flow), list_of(line)
+  if call('EXISTS', list) == 0 and call('EXISTS', key) == 1 then
+    call('RENAME', key, list)
+    return true
   end
-  call('ZREM', KEYS[4], claim)
+  local messages = call('LPOP', key, math.max(1, math.min(budget, 1000)))
+  if messages then
+    call('RPUSH', list, unpack(messages))
+    budget = budget - #messages
+  end
+  return call('EXISTS', key) == 0
 end
-return {call('ZCARD', KEYS[4]), now, others}
+
+-- What has been poured back is forgotten, so the scan begins anew with each call.
+local found = call('HSCAN', tenants_key, 0, 'COUNT', 100)[2]
+for i = 1, #found, 2 do
+  local flow = found[i]
+  if budget > 0 and string.find(flow, ':', 1, true) then
+    local lines, all = by_turn(cjson.decode(found[i + 1])), true
+    for n = #lines, 1, -1 do
+      while all and budget > 0 and not pour(lines[n], flow) do end
+      all = all and call('EXISTS', lane(lines[n], flow)) == 0
+    end
+    if all then
+      call('HDEL', tenants_key, flow)
+      call('ZREM', ready, flow)
+      budget = budget - 1
+    end
+  end
+end
+local left = call('HLEN', tenants_key)
+for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
+if left == 0 then call('DEL', tenants_key, ready, intake, ring) end
+
+if budget > 0 then
+  for _, claim in ipairs(call('ZRANGE', delayed, 0, budget - 1)) do
+    local kept = call('HGET', delayed_messages, claim)
+    if kept then
+      local list, message = string.match(kept, '^(.-)%z.-%z(.*)$')
+      call('LPUSH', list, message)
+      call('HDEL', delayed_messages, claim)
+    end
+    call('ZREM', delayed, claim)
+  end
+end
+return {left + call('ZCARD', delayed), now, others}

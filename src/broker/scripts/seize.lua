@@ -1,33 +1,36 @@
--- Takes a dead owner's lease away for good and shows what it held.
+-- Takes a dead owner's lease away for good and shows what it held. Begins with tenants.lua; the owner is the dead one.
 --
--- KEYS  1 unacked   2 claims of the dead owner   3 owners   4 owner figures
--- ARGV  1 dead owner   2 at most so many claims
--- Returns {sequence number, list, '[message, "", "queue"]', …}, the latest claims: each lot goes in front of the one
--- before, so the earliest have to come last. When nothing is left the owner is forgotten.
--- Until then its score stays 0, so that it is found again should the recovering worker die too.
+-- ARGV  3 at most so many claims
+-- Returns {sequence number, list, flow, claim number, '[message, "", "queue"]', …}, the latest claims. When nothing is
+-- left the owner is forgotten. Until then its score stays 0, so that it is found again should the recovering worker
+-- die too.
 
-local call = redis.call
-call('HDEL', KEYS[2], 'lease')
-call('ZADD', KEYS[3], 0, ARGV[1])
-local held = call('HGETALL', KEYS[2])
-local numbers, lists = {}, {}
+call('HDEL', claims, 'lease')
+call('ZADD', owners, 0, owner)
+local held = call('HGETALL', claims)
+local sequences, values = {}, {}
 for i = 1, #held, 2 do
-  numbers[#numbers + 1] = held[i]
-  lists[held[i]] = held[i + 1]
+  sequences[#sequences + 1] = held[i]
+  values[held[i]] = held[i + 1]
 end
-table.sort(numbers, function(one, other) return tonumber(one) > tonumber(other) end)
+table.sort(sequences, function(one, other) return tonumber(one) > tonumber(other) end)
 local answer = {}
-for _, number in ipairs(numbers) do
-  if #answer == 3 * tonumber(ARGV[2]) then break end
-  local kept = call('HGET', KEYS[1], ARGV[1] .. ':' .. number)
+for _, sequence in ipairs(sequences) do
+  if #answer == 5 * tonumber(ARGV[3]) then break end
+  local kept = call('HGET', unacked, owner .. ':' .. sequence)
+  local line, flow, _, claimed = parts_of(values[sequence])
   if kept then
-    for _, part in ipairs({number, lists[number], kept}) do answer[#answer + 1] = part end
+    for _, part in ipairs({sequence, list_of(line), flow, claimed, kept}) do answer[#answer + 1] = part end
   else
-    call('HDEL', KEYS[2], number) -- a stock worker has restored it after its visibility timeout
+    -- A stock worker has restored it after its visibility timeout.
+    meet({flow})
+    release(values[sequence], flow, -1)
+    call('HDEL', claims, sequence)
   end
 end
+remember()
 if #answer == 0 then
-  call('ZREM', KEYS[3], ARGV[1])
-  call('HDEL', KEYS[4], ARGV[1])
+  call('ZREM', owners, owner)
+  call('HDEL', figures, owner)
 end
 return answer

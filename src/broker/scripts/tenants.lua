@@ -1,0 +1,204 @@
+-- What all scripts share: names of keys, and the tenants with their lanes. Each script is this file and its own.
+--
+-- KEYS  1 unacked (hash: claim -> '[message, "", "queue"]', kombu's)   2 unacked_index (zset: claim -> seconds, kombu's)
+--       3 owners (zset: owner -> end of lease, ms)                     4 owner figures (hash: JSON)
+--       5 delayed (zset: claim -> due, ms)                             6 delayed messages (hash: claim -> list NUL flow NUL message)
+--       7 dead (zset: claim -> time, ms)                               8 dead messages (hash)   9 dead entries (hash: JSON)
+--      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time)
+--      12 intake (hash: list -> owner NUL end of its turn, ms)        13 ring (changes when lanes have filled)
+--      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number; 'lease' -> number of the
+--         owner's connection, until seized)                           15… lists
+-- ARGV  1 prefix of all keys   2 owner
+--
+-- A flow is whose task a message is: a tenant, or, where nobody is named, its queue. What waits of a flow in one list
+-- of a queue is a line, kept in a lane: a list of its own, oldest message at the right end. The name of a line is
+-- that of the list, or, for messages whose time has come, the list's with DUE behind it.
+--
+-- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
+-- c what one of its tasks takes (moving average, ms), w weight if not 1, m most running at once if limited,
+-- o line served last, l lines: name -> {n waiting, f claim numbers of those at its front that came back}.
+-- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes).
+
+local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
+  tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
+local LISTS, DUE, COUNTERS = 14, '\031due', {'floor', 'number', 'waiting'}
+local prefix, owner = ARGV[1], ARGV[2]
+local call = redis.call
+
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local tenants, changed, known = {}, {}, {}
+local floor, number, waiting
+local refilled = false -- others may find something in the lanes now
+
+local function may_run(tenant)
+  return tenant.n > 0 and (not tenant.m or tenant.r < tenant.m)
+end
+
+-- Reads what is known of these flows, in one call for all.
+local function meet(flows)
+  local fields = {}
+  for _, flow in ipairs(flows) do
+    if flow ~= '' and tenants[flow] == nil then
+      tenants[flow] = false
+      fields[#fields + 1] = flow
+    end
+  end
+  local count = #fields
+  if not floor then
+    for _, counter in ipairs(COUNTERS) do fields[#fields + 1] = counter end
+  end
+  if #fields == 0 then return end
+  local values = call('HMGET', tenants_key, unpack(fields))
+  for i = 1, count do
+    if values[i] then
+      local tenant = cjson.decode(values[i])
+      tenant.was_ready = may_run(tenant)
+      tenants[fields[i]] = tenant
+    end
+  end
+  if not floor then
+    floor, number, waiting = tonumber(values[count + 1] or 0), tonumber(values[count + 2] or 0), tonumber(values[count + 3] or 0)
+    known = {floor = floor, number = number, waiting = waiting}
+  end
+end
+
+-- A flow that is about to wait. Who has not waited starts where the others are: it can't save up credit. Each a
+-- little later than the one before, so that newcomers are served in their order.
+local function enter(flow)
+  local tenant = tenants[flow]
+  if not tenant then
+    tenant = {v = 0, r = 0, n = 0, l = {}}
+    tenants[flow] = tenant
+  end
+  if tenant.n == 0 then
+    floor = floor + 0.001
+    tenant.v = math.max(tenant.v, floor)
+  end
+  changed[flow] = true
+  return tenant
+end
+
+local function lane(line, flow) return prefix .. 'fairstalk:lane:' .. line .. '\031' .. flow end
+
+local function list_of(line) return string.match(line, '^[^\031]*') end
+
+local function count(tenant, line, change)
+  local place = tenant.l[line] or {n = 0}
+  tenant.l[line] = place
+  place.n = place.n + change
+  tenant.n = tenant.n + change
+  waiting = waiting + change
+  if place.n <= 0 then tenant.l[line] = nil end
+  return place
+end
+
+-- Puts messages, the oldest first, to the end of a line.
+local function put_back(flow, line, messages)
+  local tenant = enter(flow)
+  count(tenant, line, #messages)
+  call('LPUSH', lane(line, flow), unpack(messages))
+end
+
+-- Puts a claimed message back to its place: before all that were claimed later, or never.
+local function put_front(flow, line, message, claimed)
+  local tenant, key = enter(flow), lane(line, flow)
+  local front = count(tenant, line, 1)
+  local numbers, at = front.f or {}, 1
+  while numbers[at] and numbers[at] < claimed do at = at + 1 end
+  local earlier = at > 1 and call('RPOP', key, at - 1) or {}
+  call('RPUSH', key, message)
+  for i = #earlier, 1, -1 do call('RPUSH', key, earlier[i]) end
+  table.insert(numbers, at, claimed)
+  front.f = numbers
+end
+
+-- Takes up to `want` messages of a line from its front.
+local function pop(flow, line, want)
+  local tenant = tenants[flow]
+  local messages = call('RPOP', lane(line, flow), want) or {}
+  local place = tenant.l[line]
+  for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
+  if place.f and #place.f == 0 then place.f = nil end
+  count(tenant, line, #messages < want and -place.n or -#messages)
+  changed[flow] = true
+  return messages
+end
+
+-- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
+-- after that which was served last.
+local function by_turn(tenant)
+  local lines = {}
+  for line in pairs(tenant.l) do lines[#lines + 1] = line end
+  if #lines < 2 then return lines end
+  local function rank(line)
+    local step = string.match(line, '\6\022(%d)') or '0'
+    return step .. (string.find(line, DUE, 1, true) and '0' or '1') .. (line > (tenant.o or '') and '0' or '1') .. line
+  end
+  table.sort(lines, function(one, other) return rank(one) < rank(other) end)
+  return lines
+end
+
+-- What is noted of a claim: line, flow, charge, number of the claim.
+local function parts_of(value) return string.match(value, '^(.-)%z(.-)%z(.-)%z(.*)$') end
+
+-- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
+-- not known. Returns the line and the number of the claim.
+local function release(value, flow, ran)
+  local line, own, charge, claimed = parts_of(value)
+  local tenant = tenants[own ~= '' and own or flow]
+  if tenant then
+    local paid = 0
+    if own ~= '' then
+      refilled = refilled or tenant.n > 0 and not may_run(tenant)
+      tenant.r = math.max(0, tenant.r - 1)
+      paid = tonumber(charge)
+    end
+    if ran >= 0 then
+      tenant.v = tenant.v + (ran - paid) / (tenant.w or 1)
+      if ran > 0 then tenant.c = tenant.c and tenant.c + (ran - tenant.c) / 4 or ran end
+    end
+    changed[own ~= '' and own or flow] = true
+  end
+  return line, tonumber(claimed)
+end
+
+-- Writes the tenants back. Who neither waits nor runs is forgotten; when nobody is left, so is the virtual time.
+local function remember()
+  local fields, leave, enter_ready, leave_ready = {}, {}, {}, {}
+  for flow in pairs(changed) do
+    local tenant = tenants[flow]
+    local is_ready, was_ready = may_run(tenant), tenant.was_ready
+    tenant.was_ready = nil
+    if tenant.n <= 0 and tenant.r <= 0 then leave[#leave + 1] = flow else
+      fields[#fields + 1] = flow
+      fields[#fields + 1] = cjson.encode(tenant)
+    end
+    tenant.was_ready = is_ready
+    if is_ready then
+      enter_ready[#enter_ready + 1] = tostring(tenant.v)
+      enter_ready[#enter_ready + 1] = flow
+    elseif was_ready then
+      leave_ready[#leave_ready + 1] = flow
+    end
+  end
+  changed = {}
+  if floor then
+    for name, value in pairs({floor = floor, number = number, waiting = waiting}) do
+      if value ~= known[name] then
+        fields[#fields + 1] = name
+        fields[#fields + 1] = string.format('%.14g', value)
+        known[name] = value
+      end
+    end
+  end
+  if #leave > 0 then call('HDEL', tenants_key, unpack(leave)) end
+  if #leave_ready > 0 then call('ZREM', ready, unpack(leave_ready)) end
+  if #fields > 0 then call('HSET', tenants_key, unpack(fields)) end
+  if #enter_ready > 0 then call('ZADD', ready, unpack(enter_ready)) end
+  if #leave > 0 and waiting <= 0 and floor > 0 and call('HLEN', tenants_key) <= #COUNTERS then
+    floor, known.floor = 0, 0
+    call('HSET', tenants_key, 'floor', 0)
+  end
+end

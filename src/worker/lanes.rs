@@ -1,0 +1,104 @@
+//! What is new in the lists is read here, so that the next step can move it into its tenants' lanes.
+
+use super::engine::{Claiming, Engine};
+use crate::broker::{Filing, Looked, Share};
+use crate::fairness::flow;
+use crate::message::Message;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Messages looked at in one step at most: the script stays under 2 ms with them.
+const LOOK_MAX: usize = 500;
+
+/// Bytes to look at in one step, about.
+const LOOK_BYTES: usize = 1 << 20;
+
+/// While no slot is free, and while a step follows the other without a pause, new messages can wait so long.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// When, and how far, this worker looks into the lists.
+#[derive(Debug)]
+pub struct Gaze {
+    /// There may be something new.
+    pub wanted: bool,
+    /// When it looked last.
+    last: Option<Instant>,
+    /// Average size of the messages seen lately, bytes.
+    size: usize,
+}
+
+impl Default for Gaze {
+    fn default() -> Gaze {
+        Gaze { wanted: true, last: None, size: 4096 }
+    }
+}
+
+impl Gaze {
+    /// When to look, if there is something to look for.
+    pub fn due(&self) -> Option<Instant> {
+        self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + LOOK_EVERY))
+    }
+
+    /// How many messages to look at.
+    fn reach(&self) -> usize {
+        (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX)
+    }
+
+    fn saw(&mut self, looked: &[Looked]) {
+        let sizes = looked.iter().flat_map(|looked| &looked.messages).map(Vec::len);
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        if count > 0 {
+            self.size = (self.size + 3 * bytes / count) / 4;
+        }
+    }
+}
+
+impl Engine {
+    /// When to look for new messages, or to file what was seen. A free slot is reason to look at once; without one,
+    /// what is new is filed all the same, so that its tenant is known when a slot gets free.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        if !self.filings.is_empty() {
+            return Some(Instant::now());
+        }
+        let known = !self.python() || self.registry.is_some(); // positions of parameters are the application's
+        let due = self.gaze.due().filter(|_| known && self.claiming == Claiming::Yes)?;
+        Some(if self.exchange.watching() && self.free() > 0 { Instant::now() } else { due })
+    }
+
+    /// How many messages the step now to be made looks at.
+    pub(super) fn reach(&self) -> usize {
+        if self.look_due().is_some_and(|due| due <= Instant::now()) { self.gaze.reach() } else { 0 }
+    }
+
+    /// Notes whose the messages are.
+    pub(super) fn file(&mut self, looked: Vec<Looked>) {
+        self.gaze.last = Some(Instant::now());
+        // While nobody rings there is always reason to look.
+        self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
+        self.gaze.saw(&looked);
+        for looked in looked {
+            let filing = Filing::new(looked, |list, raw| {
+                let queue = self.exchange.keys.queue_of(list);
+                let flow = match Message::parse(raw) {
+                    Ok(message) => self.flow_of(&message, queue),
+                    Err(_) => flow::of_queue(queue), // whoever claims it sees for himself
+                };
+                self.share_of(flow)
+            });
+            self.filings.extend(filing);
+        }
+    }
+
+    /// Whose task a message is.
+    pub(super) fn flow_of(&self, message: &Message, queue: &str) -> Rc<str> {
+        let config = &self.start.config;
+        let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&message.headers.task));
+        let parameters = info.map_or(&[][..], |info| &info.parameters);
+        flow::of_message(&config.tenancy, &config.queues, queue, message, parameters)
+    }
+
+    /// What the operator grants a flow.
+    fn share_of(&self, flow: Rc<str>) -> Share {
+        Share { flow, weight: 1.0, max_concurrency: 0 }
+    }
+}
