@@ -13,6 +13,7 @@ mod queues;
 mod reader;
 mod redis_url;
 mod tasks;
+mod tenancy;
 mod units;
 mod workers;
 mod written;
@@ -108,12 +109,20 @@ pub struct Python {
 }
 
 /// `[tenancy]`: whose task a message is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tenancy {
     /// Name of the task parameter; default none (then the queue stands for the tenant).
     pub parameter: Option<String>,
     /// Message header that says it; looked at first.
     pub header: Option<String>,
+    /// Running time relative to others, by tenant or pattern; default 1.
+    pub weights: BTreeMap<String, f64>,
+    /// Most tasks running at once over the whole fleet, by tenant or pattern; default no limit.
+    pub max_concurrency: BTreeMap<String, u32>,
+    /// Most starts a second over the whole fleet, by tenant or pattern; default no limit.
+    pub rate_limit: BTreeMap<String, f64>,
+    /// Free slots of the fleet that only a tenant that runs nothing may take; default 0.
+    pub reserved_slots: u32,
 }
 
 /// `[results]` of command tasks (Python tasks use the application's own result backend).

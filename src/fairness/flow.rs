@@ -36,7 +36,13 @@ pub fn tenant_of(flow: &str) -> Option<&str> {
 
 /// Flow of a message. `parameters` are those of its task. A tenant counts only if the queue is its own: whoever sends
 /// by another rule than `md5(id) % count` means something else by that parameter.
-pub fn of_message(tenancy: &Tenancy, queues: &Queues, queue: &str, message: &Message, parameters: &[String]) -> Rc<str> {
+pub fn of_message(
+    tenancy: &Tenancy,
+    queues: &Queues,
+    queue: &str,
+    message: &Message,
+    parameters: &[String],
+) -> Rc<str> {
     if tenancy.parameter.is_none() && tenancy.header.is_none() {
         return of_queue(queue);
     }
@@ -52,7 +58,7 @@ mod tests {
     use super::*;
 
     fn flow(user: &str, queue: &str) -> Rc<str> {
-        let tenancy = Tenancy { parameter: Some("user_id".into()), header: Some("user".into()) };
+        let tenancy = Tenancy { parameter: Some("user_id".into()), header: Some("user".into()), ..Tenancy::default() };
         let names: Vec<String> = (0..20).map(|number| format!("queue_{number}")).collect();
         let queues = Queues { default: names[0].clone(), names, prefix: Some("queue_".into()) };
         let headers = format!(r#"{{"task": "t", "id": "i", "user": {user}}}"#);

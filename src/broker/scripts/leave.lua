@@ -10,6 +10,7 @@ if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('DEL', claims)
   call('ZREM', owners, owner)
   call('HDEL', figures, owner)
+  call('HDEL', own('slots'), owner)
 end
 local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
 if #others > 0 then return {0, now, others} end
@@ -50,7 +51,7 @@ for i = 1, #found, 2 do
 end
 local left = call('HLEN', tenants_key)
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
-if left == 0 then call('DEL', tenants_key, ready, intake, ring) end
+if left == 0 then call('DEL', tenants_key, ready, intake, ring, own('throttled')) end
 
 if budget > 0 then
   for _, claim in ipairs(call('ZRANGE', delayed, 0, budget - 1)) do
