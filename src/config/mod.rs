@@ -21,6 +21,7 @@ pub use environment::Environment;
 pub use keys::{SECTIONS, variable};
 pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
+pub use redis_url::without_password;
 pub use units::parse_duration;
 
 use serde::{Deserialize, Serialize};
