@@ -45,6 +45,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         interpreter: args.interpreter.clone(),
         active: variable("VIRTUAL_ENV").map(PathBuf::from),
         settings: variable("DJANGO_SETTINGS_MODULE").and_then(|value| value.into_string().ok()),
+        variables: variables(),
     })?;
     let reader = account::reader(found.owner.as_ref());
     let password_file = write_password(&found, &output, reader.as_ref(), args.force)?;
@@ -98,6 +99,18 @@ fn write_password(
     }
     files::write(&file, &text, files::SECRET, reader, force).map_err(|error| unwritable(&file, &error))?;
     Ok(Some(file))
+}
+
+/// Names that settings are often made of; their values may be secret. Django's settings module is written out anyway.
+fn variables() -> Vec<String> {
+    const USUAL: [&str; 5] = ["CELERY_", "DJANGO_", "BROKER_", "REDIS_", "DATABASE_"];
+    let usual = |name: &String| USUAL.iter().any(|start| name.starts_with(start)) && name != "DJANGO_SETTINGS_MODULE";
+    // Names with a control character can't be set by any shell, and would end the comment.
+    let plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    names.retain(|name| usual(name) && plain(name));
+    names.sort();
+    names
 }
 
 fn report(found: &Findings, out: &mut dyn Write) -> io::Result<()> {

@@ -33,6 +33,8 @@ pub struct Wish {
     pub active: Option<PathBuf>,
     /// `DJANGO_SETTINGS_MODULE`.
     pub settings: Option<String>,
+    /// Names of variables that Celery or Django settings are often made of.
+    pub variables: Vec<String>,
 }
 
 /// What was found.
@@ -53,6 +55,8 @@ pub struct Findings {
     pub answer: Option<Result<Answer, String>>,
     /// Whose the project is.
     pub owner: Option<Account>,
+    /// Names of variables the answer may depend on.
+    pub variables: Vec<String>,
 }
 
 /// Why nothing can be found out.
@@ -97,6 +101,7 @@ pub fn investigate(wish: &Wish) -> Result<Findings, Error> {
         password: None,
         answer: None,
         owner: account::owner(&directory),
+        variables: wish.variables.clone(),
     };
     found.ask(project.manage.as_deref())?;
     let url = match &found.answer {

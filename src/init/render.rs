@@ -85,6 +85,7 @@ mod tests {
             password: None,
             answer,
             owner: None,
+            variables: vec!["CELERY_BROKER_URL".to_owned()],
         }
     }
 

@@ -107,6 +107,12 @@ pub(super) fn python(found: &Findings) -> String {
         ),
     }
     text.push_str("# Variables the application needs besides those of the service.\n");
+    if !found.variables.is_empty() {
+        text.push_str(&format!(
+            "# When this was written, these were set and may have decided about what stands here: {}.\n",
+            found.variables.join(", ")
+        ));
+    }
     match &found.settings {
         Some(settings) => text.push_str(&format!("{mark}env = {{ DJANGO_SETTINGS_MODULE = {} }}\n", quoted(settings))),
         None => text.push_str("#env = {}\n"),

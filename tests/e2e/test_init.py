@@ -89,6 +89,7 @@ def test_the_example(init, redis, tmp_path):
         "env": {"DJANGO_SETTINGS_MODULE": "imgbackend.settings"},
     }
     assert config["tenancy"] == {}
+    assert "may have decided about what stands here: CELERY_BROKER_URL." in done.file.read_text()
     assert '#parameter = "user_id"' in done.file.read_text()
     assert stat.S_IMODE(done.file.stat().st_mode) == 0o640
     assert os.listdir(done.file.parent) == ["fairstalk.toml"]

@@ -119,8 +119,8 @@ impl Application {
         let stores = !["DisabledBackend"].contains(&about.results.backend.as_str());
         if stores && !about.results.in_step {
             let text = format!(
-                "results are not on the broker's Redis, so Celery itself stores them ({}), before the message is \
-                 acknowledged and not in one step with it",
+                "Celery itself stores results ({}), before the message is acknowledged and not in one step with it, \
+                 because they don't go to the broker's Redis by Celery's own backend for it",
                 about.results.backend
             );
             found.push(note("results-elsewhere", text));
