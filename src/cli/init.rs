@@ -137,14 +137,15 @@ fn report(found: &Findings, out: &mut dyn Write) -> io::Result<()> {
         Some(Err(problem)) => writeln!(out, "broker       {}", problem.reason)?,
         None => writeln!(out, "broker       not found")?,
     }
-    let Some(answer) = found.said() else { return Ok(()) };
-    writeln!(out, "versions     Celery {}, Python {}", answer.celery, answer.python)?;
-    match queues::shape(&answer.queues) {
+    match queues::shape(&found.queues()) {
         queues::Shape::Numbered { prefix, count } => {
             writeln!(out, "queues       {count}: {prefix}0 to {prefix}{}", count - 1)?;
         }
+        queues::Shape::Named(names) if names.is_empty() => writeln!(out, "queues       not found")?,
         queues::Shape::Named(names) => writeln!(out, "queues       {}: {}", names.len(), names.join(", "))?,
     }
+    let Some(answer) = found.said() else { return Ok(()) };
+    writeln!(out, "versions     Celery {}, Python {}", answer.celery, answer.python)?;
     writeln!(out, "results      {}", answer.results.backend.as_deref().unwrap_or("a backend that can't be loaded"))?;
     let tenant = init::tenancy::guess(&answer.tasks);
     let tenant = tenant.map(|guess| format!("; see [tenancy]: {} may say whose they are", guess.parameter));

@@ -53,6 +53,8 @@ pub struct Findings {
     pub password: Option<String>,
     /// What it said of itself, or why it said nothing.
     pub answer: Option<Result<Answer, String>>,
+    /// Queues that a `celery worker` of the project is started with.
+    pub worker_queues: Vec<String>,
     /// Whose the project is.
     pub owner: Option<Account>,
     /// Names of variables the answer may depend on.
@@ -100,6 +102,7 @@ pub fn investigate(wish: &Wish) -> Result<Findings, Error> {
         broker: None,
         password: None,
         answer: None,
+        worker_queues: std::mem::take(&mut project.queues),
         owner: account::owner(&directory),
         variables: wish.variables.clone(),
     };
@@ -165,6 +168,18 @@ impl Findings {
     /// What the application said of itself, if it did.
     pub fn said(&self) -> Option<&Answer> {
         self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
+    }
+
+    /// All queues: those the application names, and those a `celery worker` of the project is started with.
+    pub fn queues(&self) -> Vec<String> {
+        let named = self.said().map(|answer| answer.queues.as_slice()).unwrap_or_default();
+        let mut queues: Vec<String> = Vec::new();
+        for queue in named.iter().chain(&self.worker_queues) {
+            if !queues.contains(queue) {
+                queues.push(queue.clone());
+            }
+        }
+        queues
     }
 
     /// What is left to do by hand before the daemon can run.

@@ -36,6 +36,8 @@ pub struct Project {
     pub manage: Option<PathBuf>,
     /// A broker's URL that is spelt out somewhere; may hold a password.
     pub broker_url: Option<String>,
+    /// Queues that some `celery worker` is started with.
+    pub queues: Vec<String>,
 }
 
 /// Looks through the files below `directory`.
@@ -50,6 +52,10 @@ pub fn look(directory: &Path) -> Project {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(".env") {
             project.broker_url = project.broker_url.or_else(|| source::broker_variable(&text));
+            continue;
+        }
+        if !name.ends_with(".py") {
+            project.queues.extend(source::worker_queues(&text));
             continue;
         }
         project.broker_url = project.broker_url.or_else(|| source::broker_url(&text));
@@ -80,12 +86,18 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
             if ours && depth > 0 {
                 list(&path, depth - 1, files);
             }
-        } else if files.len() < FILES && (name.ends_with(".py") || name.starts_with(".env")) {
+        } else if files.len() < FILES && (name.ends_with(".py") || tells_of_workers(&name)) {
             // A link leads to a file that may be anywhere; what it names counts, not itself.
             let readable = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST);
             files.extend(readable.then_some(path));
         }
     }
+}
+
+/// Files of variables, and those that start processes.
+fn tells_of_workers(name: &str) -> bool {
+    const ENDS: [&str; 6] = [".service", ".sh", ".yml", ".yaml", ".conf", ".ini"];
+    name.starts_with(".env") || ["Procfile", "Makefile"].contains(&name) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// `celery -A` finds `app`, `celery` or the only application of a module by itself, and so it finds that of

@@ -84,6 +84,7 @@ mod tests {
             broker: Some(Ok("redis://h:6379/3".to_owned())),
             password: None,
             answer,
+            worker_queues: Vec::new(),
             owner: None,
             variables: vec!["CELERY_BROKER_URL".to_owned()],
         }
@@ -137,6 +138,16 @@ mod tests {
         let config = parse(&text(&findings(Some(Ok(all))), None));
         assert_eq!((config.queues.prefix.as_deref(), config.queues.names.len()), (Some("q_"), 3));
         assert_eq!(config.queues.default, "q_1");
+    }
+
+    #[test]
+    fn queues_of_a_stock_worker_come_behind_those_of_the_application() {
+        let mut found = findings(Some(Ok(answer(&["mail"]))));
+        found.worker_queues = vec!["images".to_owned(), "mail".to_owned()];
+        assert_eq!(parse(&text(&found, None)).queues.names, ["mail", "images"]);
+        found.answer = Some(Err("ImportError".to_owned()));
+        found.worker_queues = vec!["q_1".to_owned(), "q_0".to_owned()];
+        assert_eq!(parse(&text(&found, None)).queues.prefix.as_deref(), Some("q_"));
     }
 
     #[test]

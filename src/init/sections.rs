@@ -32,13 +32,19 @@ pub(super) fn broker(found: &Findings, password_file: Option<&Path>) -> String {
 }
 
 pub(super) fn queues(found: &Findings) -> String {
-    let Some(answer) = found.said() else {
-        return "[queues]\n# FILL IN: the queues of `celery worker -Q`; \"celery\" is Celery's default.\n\
-                names = [\"celery\"]\n"
-            .to_owned();
-    };
     let mut text = String::from("[queues]\n");
-    match queues::shape(&answer.queues) {
+    let mut names = found.queues();
+    if found.said().is_none() {
+        text.push_str("# FILL IN: the queues of `celery worker -Q`, all of them; \"celery\" is Celery's default.\n");
+        if names.is_empty() {
+            names.push("celery".to_owned());
+        }
+    }
+    let started = found.worker_queues.iter().any(|queue| !found.said().is_some_and(|said| said.queues.contains(queue)));
+    if started {
+        text.push_str("# Some of these are from a `celery worker -Q` in the project's files.\n");
+    }
+    match queues::shape(&names) {
         Shape::Numbered { prefix, count } => text.push_str(&format!(
             "# The application's queues are {} to {}. `fairstalk route` takes a user's queue to be\n\
              # int(md5(str(user_id)), 16) % count, which is for the application to decide.\n\
@@ -52,14 +58,15 @@ pub(super) fn queues(found: &Findings) -> String {
             list(&names)
         )),
     }
-    if answer.queues.contains(&answer.default_queue) {
+    let Some(answer) = found.said() else { return text };
+    if names.contains(&answer.default_queue) {
         text.push_str(&format!("# task_default_queue.\ndefault = {}\n", quoted(&answer.default_queue)));
     }
     if answer.router {
         text.push_str(
             "# A function in task_routes decides about queues, so there may be more than these: add those it names.\n",
         );
-    } else if answer.queues == ["celery"] {
+    } else if names == ["celery"] {
         text.push_str("# Queues that only the producers name, with apply_async(queue=…), have to be added.\n");
     }
     text

@@ -49,6 +49,30 @@ pub fn broker_variable(text: &str) -> Option<String> {
     })
 }
 
+/// The queues of each `celery worker … -Q a,b` in a unit, a Procfile, a script or a list of containers.
+pub fn worker_queues(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let commands = text
+        .lines()
+        .filter(|line| line.contains("celery") && line.contains("worker") && !line.trim_start().starts_with('#'));
+    commands.flat_map(queues_of).collect()
+}
+
+fn queues_of(command: &str) -> Vec<String> {
+    let mut words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'', ',', '[', ']']));
+    let mut named = Vec::new();
+    while let Some(word) = words.next() {
+        let list = match word {
+            "-Q" | "--queues" => words.next(),
+            word => word.strip_prefix("--queues=").or_else(|| word.strip_prefix("-Q")),
+        };
+        named.extend(list.unwrap_or_default().split(',').map(str::to_owned));
+    }
+    let plain = |name: &String| !name.is_empty() && !name.contains(['$', '{', '%', '*', '`']);
+    named.retain(plain);
+    named
+}
+
 /// Not one that is put together of several parts: `redis://{HOST}/0`.
 fn is_redis(text: &str) -> bool {
     let scheme = ["redis://", "rediss://", "redis+socket://", "unix://", "sentinel://"];
@@ -101,6 +125,17 @@ mod tests {
             assert!(celery_names(line).is_empty(), "{line}");
         }
         assert_eq!(celery_names("a = Celery()\nx = 1\nb = Celery()\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn queues_are_those_a_worker_is_started_with() {
+        let queues = |text: &str| worker_queues(text).join(" ");
+        assert_eq!(queues("ExecStart=/srv/venv/bin/celery -A shop worker \\\n  -Q a,b -c 4\n"), "a b");
+        assert_eq!(queues("worker: celery -A shop worker --queues=a -l info"), "a");
+        assert_eq!(queues("command: [\"celery\", \"-A\", \"shop\", \"worker\", \"-Q\", \"a,b\"]"), "a b");
+        assert_eq!(queues("celery worker -Q $QUEUES,a"), "a");
+        assert_eq!(queues("celery worker -Q"), "");
+        assert_eq!(queues("# celery worker -Q a\ngcc -Q b\n"), "");
     }
 
     #[test]

@@ -174,6 +174,8 @@ def test_the_default_queue_only(init, redis, tmp_path):
     assert "tenancy" not in done.config
     assert "Queues that only the producers name" in done.file.read_text()
     passes(done.file, 0)
+    (project / "Procfile").write_text("web: gunicorn app\nworker: celery -A app worker -Q celery,images -c 4\n")
+    assert init(project, "--force").config["queues"] == {"names": ["celery", "images"], "default": "celery"}
 
 
 def test_a_password(init, tmp_path):
