@@ -138,27 +138,25 @@ fn choose(
 }
 
 impl Findings {
-    /// Asks with the folder of the package on `sys.path`, then with that of `manage.py`, which may be further up.
+    /// Asks with the folder of the package on `sys.path`, then with that of `manage.py`, which may be further up where
+    /// packages have no `__init__.py`, and further down where a project has one too many.
     fn ask(&mut self, manage: Option<&Path>) -> Result<(), Error> {
-        let Some(app) = &mut self.app else { return Ok(()) };
-        let python = Path::new("python3");
-        let mut roots = vec![app.root.clone()];
-        roots.extend(manage.filter(|manage| *manage != app.root).map(Path::to_owned));
-        for root in roots {
-            let question = Question {
-                interpreter: self.interpreter.as_deref().unwrap_or(python),
-                directory: &root,
+        let Some(app) = self.app.clone() else { return Ok(()) };
+        let other = manage.filter(|manage| *manage != app.root).and_then(|manage| app.seen_from(manage));
+        for app in [Some(app), other].into_iter().flatten() {
+            let answer = ask::ask(&Question {
+                interpreter: self.interpreter.as_deref().unwrap_or(Path::new("python3")),
+                directory: &app.root,
                 app: &app.app,
                 settings: self.settings.as_deref(),
                 account: account::runner(self.owner.as_ref()),
-            };
-            let answer = ask::ask(&question)?;
+            })?;
             let loaded = answer.is_ok();
             if loaded || self.answer.is_none() {
                 self.answer = Some(answer);
             }
             if loaded {
-                app.root = root;
+                self.app = Some(app);
                 break;
             }
         }

@@ -25,6 +25,23 @@ pub struct Candidate {
     pub file: PathBuf,
 }
 
+impl Candidate {
+    /// The same application with another folder on `sys.path`, above or below; none if it can't be imported from there.
+    pub fn seen_from(&self, root: &Path) -> Option<Candidate> {
+        let app = if let Ok(between) = self.root.strip_prefix(root) {
+            let mut parts: Vec<&str> = between.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+            parts.push(&self.app);
+            parts.join(".")
+        } else {
+            let between: Vec<&str> =
+                root.strip_prefix(&self.root).ok()?.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+            self.app.strip_prefix(&format!("{}.", between.join(".")))?.to_owned()
+        };
+        let importable = app.split(['.', ':']).all(source::is_identifier);
+        importable.then(|| Candidate { app, root: root.to_owned(), file: self.file.clone() })
+    }
+}
+
 /// What the files of a project say.
 #[derive(Debug, Default)]
 pub struct Project {
@@ -179,6 +196,17 @@ mod tests {
         assert_eq!(project.settings.as_deref(), Some("shop.settings"));
         assert_eq!(project.manage, Some(folder.path().join("src")));
         assert_eq!(project.broker_url.as_deref(), Some("redis://h/3"));
+    }
+
+    #[test]
+    fn an_application_has_another_name_from_another_folder() {
+        let candidate = |root: &str, app: &str| Candidate { app: app.into(), root: root.into(), file: "x".into() };
+        let seen = |root: &str, app: &str, from: &str| candidate(root, app).seen_from(Path::new(from)).map(|c| c.app);
+        assert_eq!(seen("/srv/apps", "worker:one", "/srv").as_deref(), Some("apps.worker:one"));
+        assert_eq!(seen("/srv", "repo.shop", "/srv/repo").as_deref(), Some("shop"));
+        assert_eq!(seen("/srv/my-apps", "worker", "/srv"), None);
+        assert_eq!(seen("/srv", "shop", "/srv/repo"), None);
+        assert_eq!(seen("/srv", "shop", "/opt"), None);
     }
 
     #[test]

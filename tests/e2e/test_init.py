@@ -163,6 +163,31 @@ CELERY_RESULT_BACKEND = "{redis.url}"
     assert (other.config["python"]["app"], other.config["python"]["directory"]) == ("legacy", str(project))
 
 
+@pytest.mark.parametrize(
+    ("package", "app"),
+    [({"shop__worker": "APP"}, "shop.worker"), ({"shop__celery": "APP", "shop____init__": "", "__init__": ""}, "shop")],
+    ids=["packages without __init__", "one __init__ too many"],
+)
+def test_the_folder_of_manage(init, redis, tmp_path, package, app):
+    """Only with the folder of manage.py on the path can it be imported, as Django projects are."""
+    source = """
+from celery import Celery
+from shop import names
+app = Celery(names.NAME)
+app.config_from_object("django.conf:settings", namespace="CELERY")
+"""
+    project = write(
+        tmp_path / "site",
+        manage='import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n',
+        shop__names="NAME = 'shop'\n",
+        shop__settings=f"SECRET_KEY = 'x'\nINSTALLED_APPS = []\nCELERY_BROKER_URL = '{redis.url}'\n",
+        **{name: text.replace("APP", source) for name, text in package.items()},
+    )
+    done = init(project)
+    assert (done.config["python"]["app"], done.config["python"]["directory"]) == (app, str(project)), done.stdout
+    passes(done.file, 0)
+
+
 def test_the_default_queue_only(init, redis, tmp_path):
     """A package named by nothing but its application: one queue, `celery`, and what that leaves open is said."""
     project = write(
