@@ -58,9 +58,9 @@ def passes(file, tasks):
 
 
 def write(root, **files):
-    """Files below `root`; `__` in a name is a slash."""
+    """Files below `root`; `__` in a name is a slash, and `INIT` is `__init__`."""
     for name, text in files.items():
-        file = root / (name.replace("__", "/") + ".py")
+        file = root / (name.replace("__", "/").replace("INIT", "__init__") + ".py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return root
@@ -134,21 +134,21 @@ def test_django_below_src(init, redis, tmp_path):
     write(
         project / "src",
         manage='import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings.production")\n',
-        shop____init__="",
+        shop__INIT="",
         shop__celery="""
 from celery import Celery
 celery = Celery("shop")
 celery.config_from_object("django.conf:settings", namespace="CELERY")
 celery.autodiscover_tasks()
 """,
-        shop__settings____init__="",
+        shop__settings__INIT="",
         shop__settings__production=f"""
 SECRET_KEY = "x"
 INSTALLED_APPS = ["orders"]
 CELERY_BROKER_URL = "{redis.url}"
 CELERY_RESULT_BACKEND = "{redis.url}"
 """,
-        orders____init__="",
+        orders__INIT="",
         orders__tasks="from celery import shared_task\n\n@shared_task\ndef ship(tenant_id): pass\n",
     )
     write(project, legacy="from celery import Celery\nold = Celery('old')\n")
@@ -165,7 +165,7 @@ CELERY_RESULT_BACKEND = "{redis.url}"
 
 @pytest.mark.parametrize(
     ("package", "app"),
-    [({"shop__worker": "APP"}, "shop.worker"), ({"shop__celery": "APP", "shop____init__": "", "__init__": ""}, "shop")],
+    [({"shop__worker": "APP"}, "shop.worker"), ({"shop__celery": "APP", "shop__INIT": "", "INIT": ""}, "shop")],
     ids=["packages without __init__", "one __init__ too many"],
 )
 def test_the_folder_of_manage(init, redis, tmp_path, package, app):
@@ -177,7 +177,7 @@ app = Celery(names.NAME)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 """
     project = write(
-        tmp_path / "site",
+        tmp_path / "website",
         manage='import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n',
         shop__names="NAME = 'shop'\n",
         shop__settings=f"SECRET_KEY = 'x'\nINSTALLED_APPS = []\nCELERY_BROKER_URL = '{redis.url}'\n",
