@@ -16,6 +16,6 @@ pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
-pub use keys::Keys;
 pub use filing::{Filing, Looked, Share};
+pub use keys::Keys;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

@@ -36,7 +36,13 @@ pub fn tenant_of(flow: &str) -> Option<&str> {
 
 /// Flow of a message. `parameters` are those of its task. A tenant counts only if the queue is its own: whoever sends
 /// by another rule than `md5(id) % count` means something else by that parameter.
-pub fn of_message(tenancy: &Tenancy, queues: &Queues, queue: &str, message: &Message, parameters: &[String]) -> Rc<str> {
+pub fn of_message(
+    tenancy: &Tenancy,
+    queues: &Queues,
+    queue: &str,
+    message: &Message,
+    parameters: &[String],
+) -> Rc<str> {
     if tenancy.parameter.is_none() && tenancy.header.is_none() {
         return of_queue(queue);
     }

@@ -63,7 +63,8 @@ impl Engine {
             Plan::Dead(reason, text) => {
                 let entry = story::entry(&self.start, reason, &text, &work.queue, Some(&work.message), now);
                 let settlement = work.settlement(0.0, Action::Ack);
-                self.outbox.push(Settlement { action: Action::Dead { message: work.message.raw, entry }, ..settlement });
+                self.outbox
+                    .push(Settlement { action: Action::Dead { message: work.message.raw, entry }, ..settlement });
             }
         }
     }

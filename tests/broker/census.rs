@@ -151,9 +151,10 @@ impl Census {
         };
         assert_eq!(counted("n"), lanes, "waiting: {self:?}");
         assert_eq!(counted("r"), running, "running: {self:?}");
-        let waiting = self.hash(&self.keys().tenants()).get("waiting").map_or(0, |count| {
-            String::from_utf8_lossy(count).parse::<usize>().unwrap()
-        });
+        let waiting = self
+            .hash(&self.keys().tenants())
+            .get("waiting")
+            .map_or(0, |count| String::from_utf8_lossy(count).parse::<usize>().unwrap());
         assert_eq!(waiting, lanes.values().sum::<usize>(), "all waiting: {self:?}");
         let may_run = |tenant: &serde_json::Value| {
             tenant["n"].as_u64() > Some(0) && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))

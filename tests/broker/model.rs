@@ -168,7 +168,10 @@ impl Model {
         for (place, waiting) in &self.waiting {
             let messages: Vec<Vec<u8>> = waiting.messages().cloned().collect();
             let text = |messages: &[Vec<u8>]| -> Vec<String> {
-                messages.iter().map(|message| String::from_utf8_lossy(&message[..message.len().min(30)]).into()).collect()
+                messages
+                    .iter()
+                    .map(|message| String::from_utf8_lossy(&message[..message.len().min(30)]).into())
+                    .collect()
             };
             assert_eq!(text(&census.waiting(&place.0, &place.1)), text(&messages), "{place:?}");
         }

@@ -72,7 +72,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
-            share: Share { flow: "".into(), weight: 1.0, max_concurrency: 0 },
+            grant: |_| (1.0, 0),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -112,6 +112,23 @@ impl Stage {
         seconds * 1000 + micros / 1000
     }
 
+    /// One call of the script behind [`Owner::leave`], with so many messages at most, as if the owner were killed
+    /// after it; what is left to do.
+    pub async fn leave_once(&mut self, owner: &str, budget: usize) -> i64 {
+        let script = concat!(
+            include_str!("../../src/broker/scripts/tenants.lua"),
+            include_str!("../../src/broker/scripts/leave.lua")
+        );
+        let keys = &self.keys;
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(14).arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.owners()).arg(keys.figures());
+        call.arg(keys.delayed()).arg(keys.delayed_messages());
+        call.arg(keys.dead()).arg(keys.dead_messages()).arg(keys.dead_entries());
+        call.arg(keys.tenants()).arg(keys.ready()).arg(keys.key("fairstalk:intake")).arg(keys.ring());
+        call.arg(keys.claims(owner)).arg(keys.prefix()).arg(owner).arg(budget);
+        self.admin.query::<(i64, i64, redis::Value)>(&call).await.unwrap().0
+    }
+
     /// Lets the lease of an owner have run out.
     pub async fn expire(&mut self, owner: &str) {
         let owners = self.keys.owners();
@@ -132,8 +149,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
-    /// What it grants every tenant.
-    pub share: Share,
+    /// What it grants a tenant: weight, and most running at once (0: any number).
+    pub grant: fn(&str) -> (f64, u32),
 }
 
 impl Owner {
@@ -187,7 +204,11 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| Share { flow: flow_of(list, &message), ..self.share.clone() })
+        Filing::new(looked, |list, message| {
+            let flow = flow_of(list, &message);
+            let (weight, max_concurrency) = (self.grant)(&flow);
+            Share { flow, weight, max_concurrency }
+        })
     }
 
     /// A step of an owner that has its lease.
@@ -198,6 +219,11 @@ impl Owner {
     /// Claims only.
     pub async fn claim(&mut self, want: usize) -> Vec<Claim> {
         self.step(want, &[]).await.claims
+    }
+
+    /// Moves all that is in the lists into lanes, and claims nothing.
+    pub async fn file(&mut self) {
+        self.claim(0).await;
     }
 
     /// Settles only; the claims that were not held.
@@ -268,6 +294,11 @@ pub fn ack(claim: &Claim) -> Settlement {
     settled(claim, Action::Ack)
 }
 
+/// It has ended after so many milliseconds.
+pub fn ran(claim: &Claim, milliseconds: f64) -> Settlement {
+    Settlement { ran: Some(milliseconds), ..ack(claim) }
+}
+
 /// Back to the front, as it came.
 pub fn front(claim: Claim) -> Settlement {
     settled(&claim, Action::Front(claim.raw.clone()))
@@ -282,6 +313,11 @@ pub fn stored(claim: &Claim, action: Action, stores: &[Store]) -> Settlement {
 pub fn result(task: &str, status: &str) -> Store {
     let value = format!(r#"{{"status": "{status}", "result": null, "task_id": "{task}"}}"#).into_bytes();
     Store { key: format!("celery-task-meta-{task}").into_bytes(), value, ttl_ms: 60_000 }
+}
+
+/// Whose the claims are, in order; for tenants of one letter: `"abc"`.
+pub fn whose(claims: &[Claim]) -> String {
+    claims.iter().map(|claim| flow_of(&claim.list, &claim.raw).trim_start_matches("t:").to_owned()).collect()
 }
 
 /// The messages of claims, in order.

@@ -51,7 +51,7 @@ async fn without_memory_a_step_with_a_result_fails_as_a_whole() {
     ];
     let before = stage.census().await.places();
     exhaust(&mut stage).await;
-    for settlements in [&settlements[..], &settlements[1..2], &settlements[2..3], &settlements[3..]] {
+    for settlements in [&settlements[..], &settlements[1..2]] {
         let error = owner.try_step(1, settlements).await.unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable, "{error}");
         assert_eq!(stage.census().await.places(), before);
