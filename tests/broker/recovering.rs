@@ -1,6 +1,6 @@
 //! Leases, beats, and what becomes of a dead owner's claims.
 
-use crate::stage::{Stage, ack, messages, raws};
+use crate::stage::{Stage, ack, front, messages, raws};
 use fairstalk::broker::lease::{BEAT, LEASE};
 use std::time::Duration;
 
@@ -79,6 +79,38 @@ async fn many_claims_go_back_in_order_too() {
         stage.census().await.assert_one_place(&all);
     }
     assert_eq!(stage.census().await.waiting("q", "t:m"), all);
+}
+
+/// Owners that claim by turns, and give back one after the other, each all of its own at once.
+#[tokio::test]
+async fn what_several_owners_give_back_is_in_order_again() {
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        for seized in [false, true] {
+            let mut stage = Stage::new(&["q"]).await;
+            let all = messages("m", 40);
+            stage.push("q", &all).await;
+            let mut owners = [stage.owner("0").await, stage.owner("1").await, stage.owner("2").await];
+            let mut claims = [const { Vec::new() }; 3];
+            for turn in 0..12 {
+                let want = 1 + turn % 2;
+                owners[0].unseen = turn > 1; // some are claimed unseen
+                claims[turn % 3].extend(owners[turn % 3].claim(want).await);
+            }
+            for at in order {
+                let given = std::mem::take(&mut claims[at]);
+                if seized {
+                    let mut last = stage.owner("last").await;
+                    let found = last.seize(&at.to_string()).await;
+                    assert_eq!(found, given);
+                    last.give_back(&at.to_string(), found).await;
+                } else {
+                    owners[at].settle(&given.into_iter().rev().map(front).collect::<Vec<_>>()).await;
+                }
+                stage.census().await.assert_one_place(&all);
+            }
+            assert_eq!(stage.census().await.waiting("q", "t:m"), all, "given back in the order {order:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -187,6 +187,7 @@ local function serve()
     more = more + 1
   end
   for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
+  if #candidates == 0 then return end
   meet(candidates)
   local charges, shares, taken = {}, {}, {}
   for _ = 1, want do
@@ -223,10 +224,7 @@ local function serve()
   end
 end
 
-if want > 0 then
-  meet({})
-  if waiting > 0 then serve() end
-end
+if want > 0 and (not waiting or waiting > 0) then serve() end
 
 -- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
 -- messages unseen, in kombu's order (`kombu/transport/redis.py`, `_brpop_start`): the most urgent priority step of
@@ -235,10 +233,17 @@ end
 local looked, turn = {}, -1
 
 local function lists_with_messages()
-  local found = {}
-  for _, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    local lists, step = {}, {}
-    for i = 1, queues do lists[i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix end
+  local steps, all, found = {}, {}, {}
+  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    steps[n] = {}
+    for i = 1, queues do
+      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
+      all[#all + 1] = steps[n][i]
+    end
+  end
+  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
+  for _, lists in ipairs(steps) do
+    local step = {}
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)
