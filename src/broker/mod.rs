@@ -10,6 +10,7 @@ pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
+pub mod pause;
 pub mod publish;
 mod script;
 pub mod step;

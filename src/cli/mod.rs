@@ -5,6 +5,7 @@ pub mod dead;
 pub mod enqueue;
 pub mod init;
 pub mod output;
+pub mod pause;
 pub mod queues;
 pub mod redis;
 pub mod route;
@@ -43,6 +44,10 @@ enum Command {
     Enqueue(enqueue::Args),
     Status(status::Args),
     Queues(queues::Args),
+    /// Have tenants wait; what they run goes on
+    Pause(pause::Args),
+    /// Let paused tenants run again
+    Resume(pause::Args),
     Dead(dead::Args),
     /// A worker process, started by `run`
     #[command(hide = true)]
@@ -79,6 +84,8 @@ impl Cli {
             Command::Enqueue(args) => enqueue::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
+            Command::Pause(args) => pause::run(args, &settings, true),
+            Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),
             Command::Worker { .. } => Ok(crate::worker::main()),
         }

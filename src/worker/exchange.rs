@@ -308,6 +308,7 @@ impl Engine {
             settlements: &self.outbox[..batch],
             filings: &self.filings,
             look,
+            unseen: true,
             expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;

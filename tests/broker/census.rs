@@ -157,7 +157,10 @@ impl Census {
             .map_or(0, |count| String::from_utf8_lossy(count).parse::<usize>().unwrap());
         assert_eq!(waiting, lanes.values().sum::<usize>(), "all waiting: {self:?}");
         let may_run = |tenant: &serde_json::Value| {
-            tenant["n"].as_u64() > Some(0) && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))
+            let held_up = tenant["p"] == true || !tenant["z"].is_null();
+            !held_up
+                && tenant["n"].as_u64() > Some(0)
+                && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))
         };
         let ready: Vec<&String> = tenants.iter().filter(|(_, tenant)| may_run(tenant)).map(|(flow, _)| flow).collect();
         assert_eq!(self.ready().keys().collect::<Vec<_>>(), ready, "ready: {self:?}");

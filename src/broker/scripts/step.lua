@@ -183,16 +183,6 @@ local function free_slots()
   return free
 end
 
--- Those whose next start was put off until now may run again.
-local function let_run()
-  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
-  if #due == 0 then return end
-  call('ZREM', own('throttled'), unpack(due))
-  meet(due)
-  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
-  throttled = throttled - #due
-end
-
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
 local function serve()
@@ -206,6 +196,7 @@ local function serve()
   local reserved = tonumber(ARGV[12])
   if reserved > 0 then more = more + 100 end
   for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
+  if #candidates == 0 then return end
   meet(candidates)
   local free = reserved > 0 and free_slots() or math.huge
   local charges, shares, taken = {}, {}, {}
@@ -245,9 +236,11 @@ local function serve()
 end
 
 if want > 0 then
-  meet({})
-  if throttled > 0 then let_run() end
-  if waiting > 0 then serve() end
+  if not unseen then -- somebody is limited
+    meet({})
+    if throttled > 0 then let_run() end
+  end
+  if not waiting or waiting > 0 then serve() end
 end
 
 -- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
@@ -257,10 +250,17 @@ end
 local looked, turn = {}, -1
 
 local function lists_with_messages()
-  local found = {}
-  for _, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    local lists, step = {}, {}
-    for i = 1, queues do lists[i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix end
+  local steps, all, found = {}, {}, {}
+  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    steps[n] = {}
+    for i = 1, queues do
+      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
+      all[#all + 1] = steps[n][i]
+    end
+  end
+  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
+  for _, lists in ipairs(steps) do
+    local step = {}
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)

@@ -180,6 +180,16 @@ local function release(value, flow, ran)
   return line, tonumber(claimed)
 end
 
+-- Those whose next start was put off until now may run again.
+local function let_run()
+  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
+  if #due == 0 then return end
+  call('ZREM', own('throttled'), unpack(due))
+  meet(due)
+  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
+  throttled = throttled - #due
+end
+
 -- Writes the tenants back. Who neither waits nor runs is forgotten; when nobody is left, so is the virtual time.
 local function remember()
   local fields, leave, enter_ready, leave_ready, wait = {}, {}, {}, {}, {}
