@@ -4,10 +4,12 @@
 //! the dead letters, or it is acknowledged.
 
 pub mod connection;
+pub mod dead;
 pub mod error;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
+pub mod letter;
 pub mod publish;
 pub mod step;
 pub mod wake;
@@ -15,4 +17,5 @@ pub mod wake;
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
 pub use keys::Keys;
+pub use letter::Reason;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

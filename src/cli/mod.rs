@@ -134,6 +134,9 @@ pub enum Error {
     /// The command can't work with this configuration.
     #[error("{0}")]
     Unfit(String),
+    /// No dead letter has this name or task id.
+    #[error("there is no dead letter {0}; `fairstalk dead list` shows those there are")]
+    Absent(String),
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -153,6 +156,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Config(_) | Error::Unfit(_) => Exit::Config,
+            Error::Absent(_) => Exit::Usage,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

@@ -1,11 +1,11 @@
 //! From a claim to a running task.
 
 use super::engine::{Engine, Event};
-use super::intake::{self, Plan, Reason};
+use super::intake::{self, Plan};
 use super::slots::RunnerState;
 use super::story;
 use super::work::{Phase, Record, Work};
-use crate::broker::{Action, Claim, Settlement};
+use crate::broker::{Action, Claim, Reason, Settlement};
 use crate::fairness::tenant;
 use crate::message::Message;
 use crate::message::body::{self, Arguments};

@@ -2,10 +2,9 @@
 
 use super::engine::Engine;
 use super::exchange::Trouble;
-use super::intake::Reason;
 use super::story;
 use crate::broker::step::Step;
-use crate::broker::{Action, Claim, Settlement};
+use crate::broker::{Action, Claim, Reason, Settlement};
 use crate::message::{Message, rewrite};
 use crate::telemetry::fields;
 

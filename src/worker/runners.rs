@@ -1,12 +1,11 @@
 //! The life of the Python runners: started, heard, limited, buried, replaced.
 
 use super::engine::{Claiming, Engine, Event, Failure};
-use super::intake::Reason;
 use super::slots::{RunnerState, slot_of};
 use super::story;
 use super::work::{Phase, Record};
 use crate::broker::step::Stepper;
-use crate::broker::{Action, Settlement, Store};
+use crate::broker::{Action, Reason, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
 use crate::runner::Said;

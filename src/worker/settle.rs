@@ -1,10 +1,9 @@
 //! From the end of a task to what becomes of its message.
 
 use super::engine::Engine;
-use super::intake::Reason;
 use super::story;
 use super::work::{Phase, Record, Work};
-use crate::broker::{Action, Claim, Settlement, Store};
+use crate::broker::{Action, Claim, Reason, Settlement, Store};
 use crate::config::CommandTask;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};

@@ -1,7 +1,7 @@
 //! What the worker tells people: a task's story in the log, its entry in the dead letters, its own figures.
 
-use super::intake::Reason;
 use super::work::Work;
+use crate::broker::Reason;
 use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
 use crate::message::Message;

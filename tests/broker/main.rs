@@ -5,6 +5,7 @@
 mod census;
 mod claiming;
 mod counting;
+mod dead;
 mod delaying;
 mod fencing;
 mod leaving;
