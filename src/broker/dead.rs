@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Letters read in one go.
-const PAGE: usize = 100;
+const PAGE: usize = 50;
 /// Messages put back by one call of a script, at most.
 const BATCH: usize = 20;
 /// Bytes of messages put back by one call, at most; a larger message goes alone.

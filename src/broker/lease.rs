@@ -125,10 +125,16 @@ impl Leases {
     /// # Errors
     /// [`BrokerError`].
     pub async fn held(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
-        let held: Vec<(String, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
+        let held: Vec<(String, Vec<u8>)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
         let mut claims = Vec::with_capacity(held.len());
         for (sequence, list) in held {
             let Ok(sequence) = sequence.parse() else { continue }; // the lease
+            let (list, started) = list.split_at(list.iter().position(|&byte| byte == 0).unwrap_or(list.len()));
+            let list = String::from_utf8_lossy(list).into_owned();
+            if !started.is_empty() {
+                claims.push(claim(&self.keys, sequence, list, started));
+                continue;
+            }
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;
@@ -190,13 +196,16 @@ impl Others {
     }
 }
 
-/// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
+/// A claim read back: from `unacked`, whose values are `[message, "", "queue"]`, or, behind a NUL, from the claim itself.
 fn claim(keys: &Keys, sequence: u64, list: String, kept: &[u8]) -> Claim {
+    if let Some(raw) = kept.strip_prefix(b"\0") {
+        return Claim { sequence, list: list.into(), raw: raw.to_vec(), started: true };
+    }
     let queue = keys.queue_of(&list);
     let escapes = queue.matches(['"', '\\']).count();
     let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
-    Claim { sequence, list: list.into(), raw }
+    Claim { sequence, list: list.into(), raw, started: false }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -13,14 +13,29 @@ pub enum Reason {
     UnknownTask,
     /// A command task with a callback, chain or chord, which only Celery can go on with.
     Canvas,
-    /// Its runner or its worker died too often.
+    /// Its runner or its worker died under it, and it was not to be tried again.
     Lost,
+    /// It had started, is delivered at most once, and did not come to its end.
+    AtMostOnce,
+    /// It has failed for good.
+    Failed,
+    /// It refused its message (`Reject`).
+    Rejected,
 }
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 6] =
-        [Reason::Malformed, Reason::Refused, Reason::TooLarge, Reason::UnknownTask, Reason::Canvas, Reason::Lost];
+    pub const ALL: [Reason; 9] = [
+        Reason::Malformed,
+        Reason::Refused,
+        Reason::TooLarge,
+        Reason::UnknownTask,
+        Reason::Canvas,
+        Reason::Lost,
+        Reason::AtMostOnce,
+        Reason::Failed,
+        Reason::Rejected,
+    ];
 
     /// The word.
     pub fn word(self) -> &'static str {
@@ -31,6 +46,9 @@ impl Reason {
             Reason::UnknownTask => "unknown-task",
             Reason::Canvas => "command-in-canvas",
             Reason::Lost => "runner-lost",
+            Reason::AtMostOnce => "at-most-once",
+            Reason::Failed => "failed",
+            Reason::Rejected => "rejected",
         }
     }
 
@@ -43,6 +61,9 @@ impl Reason {
             Reason::UnknownTask => "nobody here knows the task",
             Reason::Canvas => "a command task can't be part of a canvas",
             Reason::Lost => "its runner or worker died under it, and it was not to be tried again",
+            Reason::AtMostOnce => "it had started, did not come to its end, and is delivered at most once",
+            Reason::Failed => "it has failed for good",
+            Reason::Rejected => "the task refused its message",
         }
     }
 
@@ -50,7 +71,7 @@ impl Reason {
     pub fn began(self) -> bool {
         match self {
             Reason::Malformed | Reason::Refused | Reason::TooLarge | Reason::UnknownTask | Reason::Canvas => false,
-            Reason::Lost => true,
+            Reason::Lost | Reason::AtMostOnce | Reason::Failed | Reason::Rejected => true,
         }
     }
 

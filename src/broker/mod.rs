@@ -1,7 +1,7 @@
 //! Messages in Redis. Every move between two places is one atomic script; the scripts are in `scripts/`.
 //!
 //! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
-//! the dead letters, or it is acknowledged.
+//! the dead letters, with a claim that was started for good, or it is acknowledged.
 
 pub mod connection;
 pub mod dead;
@@ -11,6 +11,7 @@ pub mod keys;
 pub mod lease;
 pub mod letter;
 pub mod publish;
+pub mod start;
 pub mod step;
 pub mod wake;
 

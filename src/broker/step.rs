@@ -63,6 +63,8 @@ pub struct Claim {
     pub list: Rc<str>,
     /// The message.
     pub raw: Vec<u8>,
+    /// Its task was started and must not be started again ([`super::start`]).
+    pub started: bool,
 }
 
 /// A step's request.
@@ -158,7 +160,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
     let mut parts = claimed.into_iter();
     let mut sequence = first;
     while let (Some(list), Some(raw)) = (parts.next(), parts.next()) {
-        claims.push(Claim { sequence, list: String::from_utf8(list).ok()?.into(), raw });
+        claims.push(Claim { sequence, list: String::from_utf8(list).ok()?.into(), raw, started: false });
         sequence += 1;
     }
     Some(StepReply {

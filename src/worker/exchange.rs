@@ -26,7 +26,7 @@ const MAX_SETTLEMENTS: usize = 500;
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
     /// Number of the present connection, from 1: what was sent on an earlier one and comes late does nothing.
-    number: u64,
+    pub(super) number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// An outage is waited out; everything else ends the worker.
-    fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+    pub(super) fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {
@@ -223,7 +223,8 @@ impl Engine {
             self.exchange.sequence = self.exchange.sequence.max(last.sequence + 1);
         }
         // The latest first: each goes in front of the one before.
-        self.outbox.extend(unknown.into_iter().rev().map(super::settle::untouched));
+        let back: Vec<_> = unknown.into_iter().rev().map(|claim| self.untouched(claim)).collect();
+        self.outbox.extend(back);
         Ok(())
     }
 

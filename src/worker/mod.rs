@@ -9,12 +9,16 @@ pub mod drain;
 pub mod engine;
 pub mod exchange;
 pub mod intake;
+pub mod letter;
 pub mod link;
 pub mod recovery;
+pub mod rules;
 pub mod runners;
 pub mod settle;
 pub mod slots;
+pub mod starts;
 pub mod story;
+pub mod tail;
 pub mod work;
 
 use crate::channel::{Exit, Order, Report};

@@ -105,12 +105,26 @@ impl Census {
 
     /// Claim → list, as the owners' own hashes have it.
     pub fn held(&self) -> BTreeMap<String, String> {
+        self.claims().into_iter().map(|(claim, (list, _))| (claim, list)).collect()
+    }
+
+    /// Claim → message of those that were started for good.
+    pub fn started(&self) -> Named {
+        self.claims().into_iter().filter_map(|(claim, (_, message))| Some((claim, message?))).collect()
+    }
+
+    /// Claim → list, and the message behind a NUL.
+    fn claims(&self) -> BTreeMap<String, (String, Option<Vec<u8>>)> {
         let prefix = self.keys().claims("");
         let mut held = BTreeMap::new();
         for (key, fields) in &self.hashes {
             let Some(owner) = key.strip_prefix(&prefix) else { continue };
             for (number, list) in fields.iter().filter(|(number, _)| *number != "lease") {
-                held.insert(format!("{owner}:{number}"), String::from_utf8(list.clone()).unwrap());
+                let (list, message) = match list.iter().position(|&byte| byte == 0) {
+                    Some(cut) => (&list[..cut], Some(list[cut + 1..].to_vec())),
+                    None => (&list[..], None),
+                };
+                held.insert(format!("{owner}:{number}"), (String::from_utf8(list.to_vec()).unwrap(), message));
             }
         }
         held
@@ -126,7 +140,10 @@ impl Census {
         let held = self.held();
         let unacked = self.unacked();
         assert!(unacked.keys().eq(self.index().keys()), "unacked and its index differ: {self:?}");
-        assert!(unacked.keys().eq(held.keys()), "unacked and the owners' claims differ: {self:?}");
+        let started = self.started();
+        let waiting = held.keys().filter(|claim| !started.contains_key(*claim));
+        assert!(unacked.keys().eq(waiting), "unacked and the owners' claims differ: {self:?}");
+        started.iter().for_each(|(claim, message)| add(message, format!("started {claim}")));
         for (claim, value) in &unacked {
             let queue = self.keys().queue_of(&held[claim]);
             let tail = format!(r#", "", {}]"#, serde_json::to_string(queue).unwrap());

@@ -84,7 +84,7 @@ async fn what_is_put_back_on_the_way_is_not_missed_nor_met_again() {
 #[tokio::test]
 async fn each_is_put_back_once_whoever_tries() {
     let mut stage = Stage::with_prefix("p:", &["q"]).await;
-    let all = letters(&mut stage, 90, 1).await;
+    let all = letters(&mut stage, 45, 1).await;
     let keys = stage.keys.clone();
     let page = Walk::new(Order::OldestFirst, 0, 1_000_000_000).next(&mut stage.admin, &keys).await.unwrap();
     let (mut one, mut two) = (stage.connect().await, stage.connect().await);
@@ -92,12 +92,12 @@ async fn each_is_put_back_once_whoever_tries() {
         dead::replay(&mut one, &keys, &page, to_the_queue),
         dead::replay(&mut two, &keys, &page, to_the_queue)
     );
-    assert_eq!(first.unwrap() + second.unwrap(), 90);
+    assert_eq!(first.unwrap() + second.unwrap(), 45);
     assert_eq!(dead::replay(&mut one, &keys, &page, to_the_queue).await.unwrap(), 0);
     assert_eq!(dead::drop(&mut one, &keys, &page).await.unwrap(), 0);
     let census = stage.census().await;
     census.assert_one_place(&all);
-    assert_eq!(census.list("q").len(), 90);
+    assert_eq!(census.list("q").len(), 45);
 }
 
 /// A list that can't be pushed to: what was not moved stays a dead letter, whole.

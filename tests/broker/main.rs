@@ -17,5 +17,6 @@ mod results;
 mod server;
 mod settling;
 mod stage;
+mod starting;
 mod trouble;
 mod waking;

@@ -4,9 +4,10 @@ use crate::census::Census;
 use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
-use fairstalk::broker::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step, StepReply, Store};
-use fairstalk::config::{Broker, Delivery, Queues};
+use fairstalk::broker::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step, StepReply, Store, start};
+use fairstalk::config::{Broker, Delivery, Mode, Queues};
 use redis::FromRedisValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Database of the broker; not 0, so that a forgotten `SELECT` shows.
@@ -62,6 +63,7 @@ impl Stage {
     pub async fn stranger(&self, name: &str) -> Owner {
         Owner {
             name: name.into(),
+            keys: self.keys.clone(),
             connection: self.connect().await,
             stepper: Stepper::new(self.keys.clone(), RESULTS),
             leases: Leases::new(self.keys.clone()),
@@ -117,6 +119,7 @@ impl Stage {
 /// One worker, as the broker sees it.
 pub struct Owner {
     pub name: String,
+    keys: Keys,
     pub connection: Connection,
     stepper: Stepper,
     leases: Leases,
@@ -165,6 +168,12 @@ impl Owner {
         self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
     }
 
+    /// Notes that these claims are about to start for good; those that may, or nothing if the lease is lost.
+    pub async fn start(&mut self, claims: &[Claim]) -> Option<Vec<u64>> {
+        let claims: Vec<(u64, &[u8])> = claims.iter().map(|claim| (claim.sequence, &claim.raw[..])).collect();
+        start::note(&mut self.connection, &self.keys, &self.name, self.number, &claims).await.unwrap()
+    }
+
     /// What a dead owner held, some of it.
     pub async fn seize(&mut self, owner: &str) -> Vec<Claim> {
         self.leases.seize(&mut self.connection, owner).await.unwrap()
@@ -196,7 +205,8 @@ impl Owner {
 /// Limits of the dead letters; the rest of `[delivery]` is the worker's business.
 pub fn delivery(dead_letters_max: u64, dead_letters_age: Duration) -> Delivery {
     let (accept, max_deliveries, max_message_size) = (Vec::new(), 3, u64::MAX);
-    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size }
+    let (mode, keep_failed, tasks) = (Mode::AtLeastOnce, false, BTreeMap::new());
+    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size, mode, keep_failed, tasks }
 }
 
 /// Messages `{"id": "<name>-0"}`…

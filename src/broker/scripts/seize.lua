@@ -2,7 +2,8 @@
 --
 -- KEYS  1 unacked   2 claims of the dead owner   3 owners   4 owner figures
 -- ARGV  1 dead owner   2 at most so many claims
--- Returns {sequence number, list, '[message, "", "queue"]', …}, the latest claims: each lot goes in front of the one
+-- Returns {sequence number, list, '[message, "", "queue"]', …}, or NUL and the message in the third place where the task
+-- was started for good (start.lua); the latest claims: each lot goes in front of the one
 -- before, so the earliest have to come last. When nothing is left the owner is forgotten.
 -- Until then its score stays 0, so that it is found again should the recovering worker die too.
 
@@ -19,9 +20,10 @@ table.sort(numbers, function(one, other) return tonumber(one) > tonumber(other) 
 local answer = {}
 for _, number in ipairs(numbers) do
   if #answer == 3 * tonumber(ARGV[2]) then break end
-  local kept = call('HGET', KEYS[1], ARGV[1] .. ':' .. number)
+  local list, message = string.match(lists[number], '^(%Z*)(.*)$')
+  local kept = message ~= '' and message or call('HGET', KEYS[1], ARGV[1] .. ':' .. number)
   if kept then
-    for _, part in ipairs({number, lists[number], kept}) do answer[#answer + 1] = part end
+    for _, part in ipairs({number, list, kept}) do answer[#answer + 1] = part end
   else
     call('HDEL', KEYS[2], number) -- a stock worker has restored it after its visibility timeout
   end

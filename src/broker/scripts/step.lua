@@ -17,6 +17,8 @@
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
 --
+-- The list of a claim that was started for good has the message behind a NUL (start.lua); it goes with the claim.
+--
 -- A claim is named `owner:sequence`, not by the message's own delivery_tag: tags may be missing or twins, and
 -- no message has to be parsed here. Kombu doesn't mind: it restores the message, not the name.
 
@@ -76,6 +78,7 @@ if count > 0 then
       at = settled[i]
       local action, message, note = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
       if action ~= 'store' then
+        if action ~= 'ack' then list = string.match(list, '^%Z*') end
         local claim = owner .. ':' .. number
         gone[number] = true
         ended[#ended + 1] = number
