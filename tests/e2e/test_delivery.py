@@ -4,7 +4,7 @@ import random
 import signal
 
 import pytest
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import TimeoutError as NoResult
 from harness.broker import stored, wait_settled
 from harness.waiting import eventually
@@ -71,6 +71,20 @@ def test_declarations(request, celery_app, client, ledger, worker):
     letters = {letter["id"]: letter["reason"] for letter in daemon.dead_letters()}
     expected = {sent[case].id: reason for case, (_, _, reason) in OUTCOMES.items() if reason}
     assert letters == expected
+
+
+def test_the_worker_decides_when_it_is_over(celery_app, fairstalk, client, ledger):
+    """At least once: a task that declares it wants its message back gets it `max_deliveries` times, then its caller is told."""
+    daemon = fairstalk(delivery={"max_deliveries": 1})
+    wants_more = tasks.DECLARED["late_reject"].apply_async((str(ledger), "die"))
+    with pytest.raises(WorkerLostError):
+        wants_more.get(timeout=PATIENCE)
+    assert [letter["reason"] for letter in daemon.dead_letters()] == ["runner-lost"]
+    over_time = tasks.DECLARED["late_unacked"].apply_async((str(ledger), "hang"), time_limit=1)
+    with pytest.raises(TimeLimitExceeded):
+        over_time.get(timeout=PATIENCE)
+    assert len(ledger.lines("start")) == 2
+    wait_settled(client)
 
 
 class Once:
