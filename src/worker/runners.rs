@@ -61,6 +61,7 @@ impl Engine {
                     (Some(_), Some(runner)) => {
                         // What it said last may be its explanation: it is heard first.
                         let (said, tell) = (runner.last_words(), self.tell.clone());
+                        slot.runner.dies();
                         tokio::task::spawn_local(async move {
                             said.await;
                             // Fails only when the worker has ended.
