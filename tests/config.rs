@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
-use fairstalk::config::{self, Config, Environment, Level, Problems, SECTIONS, Surroundings, TaskLines};
+use fairstalk::config::{self, Config, Environment, Level, Mode, Problems, SECTIONS, Surroundings, TaskLines};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.workers.drain_timeout, Duration::from_secs(60));
     assert_eq!(config.python, None);
     assert_eq!(config.delivery.accept, ["application/json"]);
+    assert_eq!((config.delivery.mode, config.delivery.keep_failed), (Mode::AtLeastOnce, false));
     assert_eq!(config.delivery.max_message_size, 64 << 20);
     assert_eq!(config.delivery.dead_letters_age, Duration::from_secs(30 * 86_400));
     assert_eq!((config.log.level, config.log.tasks), (Level::Info, TaskLines::Failures));
@@ -496,4 +497,24 @@ fn routing_needs_only_its_own_section() {
     let queues = |text: &str| config::parse_queues(text, Path::new(FILE), &surroundings(&[]));
     assert_eq!(queues(text).unwrap().names.len(), 3);
     assert!(queues("[queues]\ncont = 3").unwrap_err().to_string().contains("did you mean \"count\"?"));
+}
+
+#[test]
+fn a_task_may_be_delivered_in_its_own_way() {
+    let config = good(
+        "[delivery]\nmode = \"declared\"\nkeep_failed = true\n[tasks.\"app.pay\"]\ndelivery = \"at-most-once\"\n\
+         [tasks.\"app.mail\"]\nkeep_failed = false\n[tasks.ls]\ncommand = [\"ls\"]\ndelivery = \"at-least-once\"",
+    );
+    let mode = |task| (config.delivery.mode_of(task), config.delivery.keeps_failed(task));
+    assert_eq!(mode("app.pay"), (Mode::AtMostOnce, true));
+    assert_eq!(mode("app.mail"), (Mode::Declared, false));
+    assert_eq!(mode("ls"), (Mode::AtLeastOnce, true));
+    assert_eq!(mode("any"), (Mode::Declared, true));
+    assert_eq!(config.tasks.keys().collect::<Vec<_>>(), ["ls"], "the others are the application's");
+    let text = said("[delivery]\nmode = \"at-most-onc\"\n[tasks.x]\ndelivery = 1\nkeep_failed = \"perhaps\"\nenv = {}");
+    for part in ["delivery.mode = \"at-most-onc\"", "did you mean \"at-most-once\"?", "tasks.\"x\".delivery = 1"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(text.contains("tasks.\"x\".keep_failed") && text.contains("is for a command, and none is given"), "{text}");
+    assert_eq!(keys("[tasks.x]\nmax_retries = 1"), ["tasks.\"x\".command"]);
 }

@@ -99,15 +99,6 @@ pub struct WorkerFigures {
     pub claimed: u64,
 }
 
-/// One dead letter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeadLetter {
-    /// Name under which it can be asked for.
-    pub name: String,
-    /// Why it is there, and what is known of it.
-    pub entry: Value,
-}
-
 /// All queues, in their order. What moves meanwhile from a list into a lane may be counted twice or not at all.
 ///
 /// # Errors
@@ -212,23 +203,4 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
         .collect();
     workers.sort_by_key(|worker| worker.figures["node"].to_string());
     Ok(workers)
-}
-
-/// The latest dead letters, the latest first.
-///
-/// # Errors
-/// [`BrokerError`].
-pub async fn dead(connection: &mut Connection, keys: &Keys, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-    let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
-    let names: Vec<String> = connection.query(redis::cmd("ZREVRANGE").arg(keys.dead()).arg(0).arg(last.max(0))).await?;
-    if names.is_empty() || limit == 0 {
-        return Ok(Vec::new());
-    }
-    let entries: Vec<Option<String>> =
-        connection.query(redis::cmd("HMGET").arg(keys.dead_entries()).arg(&names)).await?;
-    let letters = names.into_iter().zip(entries).map(|(name, entry)| {
-        let entry = entry.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null);
-        DeadLetter { name, entry }
-    });
-    Ok(letters.collect())
 }

@@ -81,6 +81,8 @@ pub struct Claim {
     pub number: u64,
     /// The message.
     pub raw: Vec<u8>,
+    /// Its task was started and must not be started again ([`super::start`]).
+    pub started: bool,
 }
 
 /// A step's request.
@@ -216,7 +218,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
     {
         let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
         let (number, raw) = (u64::from_redis_value(number).ok()?, bytes(raw)?);
-        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw });
+        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw, started: false });
         sequence += 1;
     }
     let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;

@@ -147,6 +147,9 @@ pub enum Error {
     /// Nothing can be found out about an application.
     #[error(transparent)]
     Init(#[from] crate::init::Error),
+    /// No dead letter has this name or task id.
+    #[error("there is no dead letter {0}; `fairstalk dead list` shows those there are")]
+    Absent(String),
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -167,6 +170,7 @@ impl Error {
         match self {
             Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
             Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
+            Error::Absent(_) => Exit::Usage,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

@@ -12,7 +12,18 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
     ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
-    ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
+    (
+        "delivery",
+        &[
+            "accept",
+            "max_deliveries",
+            "dead_letters_max",
+            "dead_letters_age",
+            "max_message_size",
+            "mode",
+            "keep_failed",
+        ],
+    ),
     ("log", &["level", "tasks", "format"]),
     (TASKS, TASK),
 ];
@@ -21,8 +32,18 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub(super) const TASKS: &str = "tasks";
 
 /// Keys of each `[tasks."name"]`.
-const TASK: &[&str] =
-    &["command", "directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
+const TASK: &[&str] = &[
+    "command",
+    "directory",
+    "env",
+    "max_retries",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "time_limit",
+    "delivery",
+    "keep_failed",
+];
 
 /// Keys whose values may hold a secret and are never shown, in whatever section.
 const SECRET: &[&str] = &["url", "env"];

@@ -150,6 +150,33 @@ pub struct Delivery {
     pub dead_letters_age: Duration,
     /// Messages larger than this go to the dead letters unread; default 64 MiB.
     pub max_message_size: u64,
+    /// When a message is acknowledged; default [`Mode::AtLeastOnce`].
+    pub mode: Mode,
+    /// Messages of tasks that have failed for good become dead letters; default false.
+    pub keep_failed: bool,
+    /// What `[tasks."name"]` says otherwise.
+    pub tasks: BTreeMap<String, TaskDelivery>,
+}
+
+/// When a message is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// When its task has ended; it may run a second time.
+    AtLeastOnce,
+    /// Before its task starts; it never runs a second time.
+    AtMostOnce,
+    /// As the task itself declares it to Celery: `acks_late` and its relatives.
+    Declared,
+}
+
+/// What one task has otherwise than `[delivery]` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDelivery {
+    /// For [`Delivery::mode`].
+    pub mode: Option<Mode>,
+    /// For [`Delivery::keep_failed`].
+    pub keep_failed: Option<bool>,
 }
 
 /// `[tasks."name"]`: a task that is not Python.
@@ -232,6 +259,18 @@ impl Config {
         let reason = "there is nothing to run: neither [python] nor any [tasks.\"name\"] is given";
         let remedy = "name the Celery application, [python] app = \"imgbackend\", or describe a command task";
         Err(Problems::one("the configuration", Problem::new("python.app", reason, remedy)))
+    }
+}
+
+impl Delivery {
+    /// When messages of this task are acknowledged.
+    pub fn mode_of(&self, task: &str) -> Mode {
+        self.tasks.get(task).and_then(|own| own.mode).unwrap_or(self.mode)
+    }
+
+    /// Whether messages of this task become dead letters when it has failed for good.
+    pub fn keeps_failed(&self, task: &str) -> bool {
+        self.tasks.get(task).and_then(|own| own.keep_failed).unwrap_or(self.keep_failed)
     }
 }
 

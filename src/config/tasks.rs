@@ -1,9 +1,9 @@
-//! `[python]` and `[tasks."name"]`: what there is to run.
+//! `[python]` and `[tasks."name"]`: what there is to run, and what is special about single tasks.
 
 use super::load::Source;
 use super::problem::{Complaint, Problem};
 use super::written::Written;
-use super::{CommandTask, Python};
+use super::{CommandTask, Python, TaskDelivery};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,24 +49,40 @@ fn module(written: Written) -> Result<String, Complaint> {
     Err(Complaint::new("is not the name of a Python module", remedy))
 }
 
-pub(super) fn read(source: &mut Source<'_>) -> BTreeMap<String, CommandTask> {
+/// Command tasks; into `deliveries` goes what single tasks, Python's too, have otherwise than `[delivery]` says.
+pub(super) fn read(
+    source: &mut Source<'_>,
+    deliveries: &mut BTreeMap<String, TaskDelivery>,
+) -> BTreeMap<String, CommandTask> {
     let mut tasks = BTreeMap::new();
     for (name, table) in source.take_tasks() {
         if name.is_empty() {
             let remedy = "write the name that producers send, for example [tasks.\"thumbnails.render\"]";
             source.problems.push(Problem::new("tasks.\"\"", "is a task without a name", remedy));
         }
-        let task = read_task(source, &name, table);
-        tasks.insert(name, task);
+        let (task, delivery) = read_task(source, &name, table);
+        if delivery != TaskDelivery::default() {
+            deliveries.insert(name.clone(), delivery);
+        }
+        if let Some(task) = task {
+            tasks.insert(name, task);
+        }
     }
     tasks
 }
 
-fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> CommandTask {
+/// Keys that say something about a command.
+const OF_COMMANDS: [&str; 7] =
+    ["directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
+
+/// A task without a command is one of the application, of which only the delivery is told.
+fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> (Option<CommandTask>, TaskDelivery) {
     let mut section = source.task(name, table);
     let command = section.take("command", argv);
-    section
-        .require("command", "write the program and its arguments: command = [\"/usr/local/bin/render\", \"--fast\"]");
+    let delivery = TaskDelivery {
+        mode: section.choice("delivery", &super::queues::MODES),
+        keep_failed: section.boolean("keep_failed"),
+    };
     let directory = section.word("directory");
     let mut task = CommandTask {
         command: command.unwrap_or_default(),
@@ -88,9 +104,21 @@ fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> Command
         let reason = format!("retry_backoff, {first}, is longer than retry_backoff_max, {longest}");
         section.complain(key, Complaint::new(reason, "let retry_backoff be the shorter one"));
     }
+    let is_command = section.given("command");
+    if !is_command && (section.given("delivery") || section.given("keep_failed")) {
+        for key in OF_COMMANDS.into_iter().filter(|key| section.given(key)).collect::<Vec<_>>() {
+            let reason = "is for a command, and none is given: this is a task of the application";
+            section.complain(key, Complaint::new(reason, "take it out, or write the command of this task"));
+        }
+    } else {
+        section.require(
+            "command",
+            "write the program and its arguments: command = [\"/usr/local/bin/render\", \"--fast\"]",
+        );
+    }
     section.finish();
     task.directory = source.absolute(directory.as_deref().unwrap_or("/"));
-    task
+    (is_command.then_some(task), delivery)
 }
 
 /// A program and its arguments, without a shell between.

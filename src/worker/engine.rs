@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use super::lanes::Gaze;
+use super::letter::Death;
 use super::link::{Orders, Reports};
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
@@ -31,6 +32,8 @@ pub enum Event {
     Runner(u64, Said),
     /// The zygote, by the number of the connection to it.
     Zygote(u64, ZygoteSaid),
+    /// A Python runner that had a task is dead, by its pid, and all it said was told before.
+    RunnerDied(u32, Death),
     /// A line a command wrote to standard error, by its claim.
     CommandLine(u64, String),
     /// A command has ended, by its claim.
@@ -122,6 +125,7 @@ impl Engine {
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
             self.exchange_if_due().await?;
+            self.note_starts().await?;
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
@@ -176,6 +180,7 @@ impl Engine {
             Event::Runner(number, said) => self.runner_said(number, said),
             Event::Zygote(number, said) if number == self.zygote_number => self.zygote_said(said),
             Event::Zygote(..) => {}
+            Event::RunnerDied(pid, death) => self.runner_buried(pid, &death),
             Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
             Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
         }

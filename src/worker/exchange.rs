@@ -34,7 +34,7 @@ const MAX_SETTLEMENTS: usize = 500;
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
     /// Number of the present connection, from 1: what was sent on an earlier one and comes late does nothing.
-    number: u64,
+    pub(super) number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
@@ -190,7 +190,7 @@ impl Engine {
     }
 
     /// An outage is waited out; everything else ends the worker.
-    fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+    pub(super) fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {

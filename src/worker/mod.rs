@@ -11,12 +11,16 @@ pub mod exchange;
 mod health;
 pub mod intake;
 mod lanes;
+pub mod letter;
 pub mod link;
 pub mod recovery;
+pub mod rules;
 pub mod runners;
 pub mod settle;
 pub mod slots;
+pub mod starts;
 pub mod story;
+pub mod tail;
 pub mod work;
 
 use crate::channel::{Exit, Order, Report};

@@ -1,10 +1,8 @@
-//! What the worker tells people: a task's story in the log, its entry in the dead letters, its own figures.
+//! What the worker tells people: a task's story in the log, its own figures.
 
-use super::intake::Reason;
 use super::work::Work;
 use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
-use crate::message::Message;
 use crate::runner::{Ended, Outcome};
 use crate::telemetry::fields;
 use serde_json::json;
@@ -93,26 +91,6 @@ pub fn wrote(start: &Start, work: Option<&Work>, line: &str) {
         Some(work) => tell!(info, start, work, {}, "{line}"),
         None => tracing::info!({ fields::WORKER } = start.worker, "{line}"),
     }
-}
-
-/// Entry of the dead letters, JSON; also tells the log. `now` in milliseconds since 1970.
-pub fn entry(start: &Start, reason: Reason, detail: &str, queue: &str, message: Option<&Message>, now: i64) -> String {
-    let headers = message.map(|message| &message.headers);
-    let (task, id) = (headers.map(|headers| &headers.task), headers.map(|headers| &headers.id));
-    tracing::error!(
-        { fields::TASK_ID } = id.map(String::as_str),
-        { fields::TASK_NAME } = task.map(String::as_str),
-        { fields::QUEUE } = queue,
-        { fields::WORKER } = start.worker,
-        { fields::OUTCOME } = "dead-letter",
-        "to the dead letters, {}: {detail}",
-        reason.word()
-    );
-    json!({
-        "reason": reason.word(), "detail": detail, "task": task, "id": id, "queue": queue, "at": now,
-        "node": start.node, "deliveries": message.map_or(0, |message| message.deliveries),
-    })
-    .to_string()
 }
 
 /// The worker's figures for `fairstalk status`, JSON.

@@ -5,6 +5,7 @@
 mod census;
 mod claiming;
 mod counting;
+mod dead;
 mod delaying;
 mod fencing;
 mod leaving;
@@ -21,5 +22,6 @@ mod settling;
 mod sharing;
 mod simulating;
 mod stage;
+mod starting;
 mod trouble;
 mod waking;

@@ -5,11 +5,12 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store,
+    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store, start,
 };
-use fairstalk::config::{Broker, Delivery, Queues, Tenancy};
+use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
 use redis::FromRedisValue;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ impl Stage {
     pub async fn stranger(&self, name: &str) -> Owner {
         Owner {
             name: name.into(),
+            keys: self.keys.clone(),
             connection: self.connect().await,
             stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::default()),
             leases: Leases::new(self.keys.clone()),
@@ -139,6 +141,7 @@ impl Stage {
 /// One worker, as the broker sees it.
 pub struct Owner {
     pub name: String,
+    keys: Keys,
     pub connection: Connection,
     stepper: Stepper,
     leases: Leases,
@@ -249,6 +252,12 @@ impl Owner {
         self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
     }
 
+    /// Notes that these claims are about to start for good; those that may, or nothing if the lease is lost.
+    pub async fn start(&mut self, claims: &[Claim]) -> Option<Vec<u64>> {
+        let claims: Vec<(u64, &[u8])> = claims.iter().map(|claim| (claim.sequence, &claim.raw[..])).collect();
+        start::note(&mut self.connection, &self.keys, &self.name, self.number, &claims).await.unwrap()
+    }
+
     /// What a dead owner held, some of it.
     pub async fn seize(&mut self, owner: &str) -> Vec<Claim> {
         self.leases.seize(&mut self.connection, owner).await.unwrap()
@@ -280,7 +289,8 @@ impl Owner {
 /// Limits of the dead letters; the rest of `[delivery]` is the worker's business.
 pub fn delivery(dead_letters_max: u64, dead_letters_age: Duration) -> Delivery {
     let (accept, max_deliveries, max_message_size) = (Vec::new(), 3, u64::MAX);
-    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size }
+    let (mode, keep_failed, tasks) = (Mode::AtLeastOnce, false, BTreeMap::new());
+    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size, mode, keep_failed, tasks }
 }
 
 /// Messages `{"id": "<name>-0"}`…

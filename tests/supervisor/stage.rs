@@ -2,7 +2,7 @@
 //! gone when the case ends. Waiting is always for something to arrive, with a limit.
 
 use fairstalk::config::{
-    Broker, Config, Delivery, Level, Log, LogFormat, Python, Queues, Results, TaskLines, Tenancy, Workers,
+    Broker, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, TaskLines, Tenancy, Workers,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -249,6 +249,9 @@ pub fn config() -> Config {
             dead_letters_max: 10_000,
             dead_letters_age: day,
             max_message_size: 1 << 26,
+            mode: Mode::AtLeastOnce,
+            keep_failed: false,
+            tasks: BTreeMap::new(),
         },
         tasks: BTreeMap::new(),
         log: Log { level: Level::Debug, tasks: TaskLines::Failures, format: LogFormat::Text },

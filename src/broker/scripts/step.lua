@@ -21,6 +21,8 @@
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
 --
+-- The list of a claim that was started for good has the message behind a NUL (start.lua); it goes with the claim.
+--
 -- A claim is named `owner:sequence`, not by the message's own delivery_tag: tags may be missing or twins, and
 -- no message has to be parsed here. Kombu doesn't mind: it restores the message, not the name.
 
@@ -89,7 +91,7 @@ if settlements > 0 then
       if tenants[flow] then grant(flow, ARGV[settled[i] + 4]) end
       local line, claimed_nth = release(value, flow, tonumber(ARGV[settled[i] + 3]))
       -- What a stock worker has restored after its visibility timeout is in its list again.
-      if action ~= 'ack' and call('HDEL', unacked, claim) == 0 then action = 'ack' end
+      if action ~= 'ack' and not was_started(value) and call('HDEL', unacked, claim) == 0 then action = 'ack' end
       if action == 'front' then
         put_front(flow, line, message, claimed_nth)
         refilled = true

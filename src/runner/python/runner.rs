@@ -9,12 +9,17 @@ use rustix::process::{Signal, pidfd_send_signal};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::task::JoinHandle;
 
 /// A line of output longer than this is cut into several.
 const MAX_LINE: u64 = 16 * 1024;
+
+/// How long the last output of a dead runner is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A runner process and its channel.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub struct PythonRunner {
     /// Pid, once the zygote has told it.
     pub pid: Option<u32>,
     pidfd: Option<OwnedFd>,
+    /// Those who pass on what it says.
+    readers: Vec<JoinHandle<()>>,
     writer: Rc<tokio::sync::Mutex<OwnedWriteHalf>>,
 }
 
@@ -41,9 +48,24 @@ impl PythonRunner {
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let output = pipe::Receiver::from_owned_fd(output.into())?;
         zygote.spawn(wanted, theirs.into(), their_output.into()).await?;
-        tokio::task::spawn_local(read_frames(reader, tell.clone()));
-        tokio::task::spawn_local(read_lines(output, tell));
-        Ok(PythonRunner { pid: None, pidfd: None, writer: Rc::new(tokio::sync::Mutex::new(writer)) })
+        let frames = tokio::task::spawn_local(read_frames(reader, tell.clone()));
+        let lines = tokio::task::spawn_local(read_lines(output, tell));
+        let readers = vec![frames, lines];
+        Ok(PythonRunner { pid: None, pidfd: None, readers, writer: Rc::new(tokio::sync::Mutex::new(writer)) })
+    }
+
+    /// It is dead: ends when all it has said was passed on, or after a moment, because something it has started may
+    /// hold its output open.
+    pub fn last_words(&mut self) -> impl Future<Output = ()> + use<> {
+        let readers = std::mem::take(&mut self.readers);
+        async move {
+            let all = async {
+                for reader in readers {
+                    let _ = reader.await; // a reader that has panicked says nothing more
+                }
+            };
+            let _ = tokio::time::timeout(LAST_WORDS, all).await;
+        }
     }
 
     /// The zygote has told its pid.
