@@ -35,7 +35,7 @@ class Owner:
         self.scripts = {
             name: client.script_load(common + (SCRIPTS / f"{name}.lua").read_text()) for name in ("step", "beat", "leave")
         }
-        self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1)
+        self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16)
 
     def call(self, script, lists, *arguments):
         """One call with what all scripts expect."""
@@ -44,9 +44,9 @@ class Owner:
 
     def step(self, want=0, look=0, filing=(0,)):
         """Settles what is held, each of 10 ms, and claims so many."""
-        settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", 0)]
+        settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
         reply = self.call(
-            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, len(self.held), *settlements, *filing
+            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, len(self.held), *settlements, *filing
         )
         flows = reply[4][1::4]
         self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))
@@ -63,7 +63,7 @@ class Owner:
             flows = list(dict.fromkeys(number % tenants for number in numbers))
             place = {flow: at for at, flow in enumerate(flows)}
             whose = b"".join(place[number % tenants].to_bytes(2, "big") for number in numbers)
-            shares = [part for flow in flows for part in (f"t:{flow}", 1, 0)]
+            shares = [part for flow in flows for part in (f"t:{flow}", "")]
             self.step(filing=(1, queue, len(batch), batch[0][-64:], batch[-1][-64:], len(flows), *shares, whose))
 
 

@@ -35,7 +35,7 @@ for _, of in ipairs({lines, due_lines}) do
     end
   end
 end
-for _, name in ipairs({'tenants', 'ready', 'intake', 'ring'}) do call('DEL', key('fairstalk:' .. name)) end
+for _, name in ipairs({'tenants', 'ready', 'throttled', 'intake', 'ring'}) do call('DEL', key('fairstalk:' .. name)) end
 
 local held = {}
 for _, owner in ipairs(call('ZRANGE', key('fairstalk:owners'), 0, -1)) do
@@ -61,7 +61,7 @@ for _, claim in ipairs(held) do
     claimed = claimed + 1
   end
 end
-call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'))
+call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'), key('fairstalk:slots'))
 
 local delayed = 0
 for _, claim in ipairs(call('ZRANGE', key('fairstalk:delayed'), 0, -1)) do

@@ -1,5 +1,6 @@
 //! What a look at the lists shows, and its way into the lanes.
 
+use crate::fairness::policy::Policy;
 use redis::ScriptInvocation;
 use std::rc::Rc;
 
@@ -15,17 +16,6 @@ pub struct Looked {
     pub messages: Vec<Vec<u8>>,
 }
 
-/// A tenant that takes part, and what the operator grants it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Share {
-    /// Whose tasks: name of the flow.
-    pub flow: Rc<str>,
-    /// Share of running time relative to others.
-    pub weight: f64,
-    /// Most tasks running at once over the whole fleet; 0: any number.
-    pub max_concurrency: u32,
-}
-
 /// Says whose the messages of a look are; the next step moves them into lanes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filing {
@@ -33,38 +23,47 @@ pub struct Filing {
     pub list: Rc<str>,
     first: Vec<u8>,
     last: Vec<u8>,
-    shares: Vec<Share>,
-    /// For each message, the oldest first, its place in `shares`.
+    flows: Vec<Rc<str>>,
+    /// For each message, the oldest first, its place in `flows`.
     whose: Vec<u16>,
 }
 
 impl Filing {
-    /// Sorts what was looked at; `share` says whose a message is. `None` if there was nothing.
-    pub fn new(looked: Looked, mut share: impl FnMut(&str, Vec<u8>) -> Share) -> Option<Filing> {
+    /// Sorts what was looked at; `flow` says whose a message of a list is. `None` if there was nothing.
+    pub fn new(looked: Looked, mut flow: impl FnMut(&str, Vec<u8>) -> Rc<str>) -> Option<Filing> {
         let tail = |message: &Vec<u8>| message[message.len().saturating_sub(TAIL)..].to_vec();
         let (first, last) = (tail(looked.messages.first()?), tail(looked.messages.last()?));
-        let mut shares: Vec<Share> = Vec::new();
+        let mut flows: Vec<Rc<str>> = Vec::new();
         let whose = looked.messages.into_iter().map(|message| {
-            let own = share(&looked.list, message);
+            let own = flow(&looked.list, message);
             // Most often it is the one of the message before.
-            let known = shares.iter().rposition(|share| share.flow == own.flow);
-            let place = known.unwrap_or(shares.len());
+            let known = flows.iter().rposition(|flow| *flow == own);
+            let place = known.unwrap_or(flows.len());
             if known.is_none() {
-                shares.push(own);
+                flows.push(own);
             }
             u16::try_from(place).unwrap_or(u16::MAX)
         });
         let whose = whose.collect();
-        Some(Filing { list: looked.list, first, last, shares, whose })
+        Some(Filing { list: looked.list, first, last, flows, whose })
     }
 
-    pub(super) fn write(&self, invocation: &mut ScriptInvocation<'_>) {
+    pub(super) fn write(&self, policy: &Policy, invocation: &mut ScriptInvocation<'_>) {
         invocation.arg(&*self.list).arg(self.whose.len()).arg(&self.first[..]).arg(&self.last[..]);
-        invocation.arg(self.shares.len());
-        for share in &self.shares {
-            invocation.arg(&*share.flow).arg(share.weight).arg(share.max_concurrency);
+        invocation.arg(self.flows.len());
+        for flow in &self.flows {
+            invocation.arg(&**flow).arg(granted(policy, flow));
         }
         let whose: Vec<u8> = self.whose.iter().flat_map(|place| place.to_be_bytes()).collect();
         invocation.arg(whose);
     }
+}
+
+/// What a flow is granted, as the scripts read it: `weight most interval`; empty where nothing is said of it.
+pub(super) fn granted(policy: &Policy, flow: &str) -> String {
+    let share = policy.share(flow);
+    if share.weight == 1.0 && share.max_concurrency == 0 && share.interval == 0.0 {
+        return String::new();
+    }
+    format!("{} {} {}", share.weight, share.max_concurrency, share.interval)
 }

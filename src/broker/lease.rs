@@ -27,6 +27,8 @@ pub struct Beat<'a> {
     pub owner: &'a str,
     /// Its figures, JSON.
     pub figures: &'a str,
+    /// Its slots.
+    pub slots: u32,
     /// It takes out its lease.
     pub first: bool,
     /// Number of its connection, counting up from 1.
@@ -84,6 +86,7 @@ impl Leases {
         }
         invocation.arg(millis(LEASE)).arg(beat.figures).arg(i32::from(beat.first));
         invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age)).arg(beat.connection);
+        invocation.arg(beat.slots);
         let mut redis = connection.redis.clone();
         let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
         let mut parts = reply.into_iter();

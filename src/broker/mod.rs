@@ -6,16 +6,19 @@
 pub mod connection;
 pub mod error;
 pub mod filing;
+pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod publish;
 mod script;
 pub mod step;
+pub mod verdict;
 pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
-pub use filing::{Filing, Looked, Share};
+pub use filing::{Filing, Looked};
 pub use keys::Keys;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};
+pub use verdict::{Finding, Grade};

@@ -1,8 +1,10 @@
 //! The one exchange of a busy worker: what has ended goes in, what can start comes out.
 
 use super::connection::unexpected;
+use super::filing::granted;
 use super::script::{call, script};
 use super::{BrokerError, Connection, Filing, Keys, Looked};
+use crate::fairness::policy::Policy;
 use redis::{FromRedisValue, Script, Value};
 use std::rc::Rc;
 
@@ -100,8 +102,6 @@ pub struct Step<'a> {
     pub filings: &'a [Filing],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
-    /// Whether messages may be claimed unseen while no tenant waits.
-    pub unseen: bool,
     /// Milliseconds a task is expected to take whose tenant has run none.
     pub expected: f64,
 }
@@ -110,8 +110,8 @@ impl<'a> Step<'a> {
     /// A step on behalf of a dead owner: settles what it held, claims nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
         let (sequence, want, cursor, look) = (0, 0, 0, 0);
-        let (filings, unseen, expected) = (&[], false, 0.0);
-        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, unseen, expected }
+        let (filings, expected) = (&[], 0.0);
+        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, expected }
     }
 }
 
@@ -139,12 +139,18 @@ pub struct Stepper {
     script: Script,
     keys: Keys,
     results_db: i64,
+    policy: Policy,
 }
 
 impl Stepper {
     /// `results_db` is the database number of the result backend on the broker's server.
-    pub fn new(keys: Keys, results_db: i64) -> Stepper {
-        Stepper { script: script!("scripts/step.lua"), keys, results_db }
+    pub fn new(keys: Keys, results_db: i64, policy: Policy) -> Stepper {
+        Stepper { script: script!("scripts/step.lua"), keys, results_db, policy }
+    }
+
+    /// The same with the results in another database.
+    pub fn set_results_db(&mut self, results_db: i64) {
+        self.results_db = results_db;
     }
 
     /// Makes one step; `None` means that the lease is lost and nothing was done.
@@ -159,7 +165,8 @@ impl Stepper {
         }
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
-        invocation.arg(step.look).arg(u8::from(step.unseen)).arg(step.expected);
+        invocation.arg(step.look).arg(u8::from(self.policy.allows_unseen())).arg(step.expected);
+        invocation.arg(self.policy.reserved_slots());
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
             let (action, message, note): (&str, &[u8], String) = match &settlement.action {
@@ -171,6 +178,7 @@ impl Stepper {
                 Action::Store => ("store", b"", String::new()),
             };
             invocation.arg(settlement.sequence).arg(action).arg(&*settlement.flow).arg(settlement.ran.unwrap_or(-1.0));
+            invocation.arg(granted(&self.policy, &settlement.flow));
             invocation.arg(message).arg(note).arg(settlement.stores.len());
             for store in &settlement.stores {
                 invocation.arg(&store.key[..]).arg(&store.value[..]).arg(store.ttl_ms);
@@ -178,7 +186,7 @@ impl Stepper {
         }
         invocation.arg(step.filings.len());
         for filing in step.filings {
-            filing.write(&mut invocation);
+            filing.write(&self.policy, &mut invocation);
         }
         let mut redis = connection.redis.clone();
         let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;

@@ -5,7 +5,7 @@ use super::keys::{self, SECTIONS};
 use super::problem::{Problem, Problems};
 use super::reader::Section;
 use super::written::kind;
-use super::{Config, Queues, broker, queues, tasks, workers};
+use super::{Config, Queues, broker, queues, tasks, tenancy, workers};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -55,7 +55,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
         queues: queues::read(&mut source),
         workers: workers::read(&mut source),
         python: tasks::read_python(&mut source),
-        tenancy: workers::read_tenancy(&mut source),
+        tenancy: tenancy::read(&mut source),
         results,
         delivery: queues::read_delivery(&mut source),
         tasks: tasks::read(&mut source),

@@ -13,6 +13,7 @@ mod queues;
 mod reader;
 mod redis_url;
 mod tasks;
+mod tenancy;
 mod units;
 mod workers;
 mod written;
@@ -21,7 +22,8 @@ pub use environment::Environment;
 pub use keys::{SECTIONS, variable};
 pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
-pub use units::parse_duration;
+pub use redis_url::without_password;
+pub use units::{parse_duration, show_duration, show_size};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,12 +110,20 @@ pub struct Python {
 }
 
 /// `[tenancy]`: whose task a message is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tenancy {
     /// Name of the task parameter; default none (then the queue stands for the tenant).
     pub parameter: Option<String>,
     /// Message header that says it; looked at first.
     pub header: Option<String>,
+    /// Running time relative to others, by tenant or pattern; default 1.
+    pub weights: BTreeMap<String, f64>,
+    /// Most tasks running at once over the whole fleet, by tenant or pattern; default no limit.
+    pub max_concurrency: BTreeMap<String, u32>,
+    /// Most starts a second over the whole fleet, by tenant or pattern; default no limit.
+    pub rate_limit: BTreeMap<String, f64>,
+    /// Free slots of the fleet that only a tenant that runs nothing may take; default 0.
+    pub reserved_slots: u32,
 }
 
 /// `[results]` of command tasks (Python tasks use the application's own result backend).

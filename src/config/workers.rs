@@ -1,9 +1,9 @@
-//! `[workers]`, `[tenancy]` and `[log]`.
+//! `[workers]` and `[log]`.
 
 use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Amount;
-use super::{Level, Log, LogFormat, TaskLines, Tenancy, Workers};
+use super::{Level, Log, LogFormat, TaskLines, Workers};
 use std::time::Duration;
 
 /// Most worker processes.
@@ -87,13 +87,6 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
         return Err(Complaint::new(reason, "put %i, the number of the worker, into it"));
     }
     Ok(())
-}
-
-pub(super) fn read_tenancy(source: &mut Source<'_>) -> Tenancy {
-    let mut section = source.section("tenancy");
-    let tenancy = Tenancy { parameter: section.word("parameter"), header: section.word("header") };
-    section.finish();
-    tenancy
 }
 
 pub(super) fn read_log(source: &mut Source<'_>) -> Log {

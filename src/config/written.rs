@@ -117,6 +117,16 @@ impl Written {
         items.into_iter().enumerate().map(string).collect()
     }
 
+    /// Any value; in a variable as TOML.
+    pub(super) fn toml(self) -> Result<Value, Complaint> {
+        match self {
+            Written::Value(value) => Ok(value),
+            Written::Text(text) => {
+                in_toml(&text).map_err(|reason| Complaint::new(reason, "write it as in the file, or as a table"))
+            }
+        }
+    }
+
     /// Names and values that `execve` can carry; in a variable a TOML table.
     pub(super) fn variables(self) -> Result<BTreeMap<String, String>, Complaint> {
         let wrong = |reason: String| Complaint::new(reason, "write a table of strings: { NAME = \"value\" }");

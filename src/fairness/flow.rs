@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn flow(user: &str, queue: &str) -> Rc<str> {
-        let tenancy = Tenancy { parameter: Some("user_id".into()), header: Some("user".into()) };
+        let tenancy = Tenancy { parameter: Some("user_id".into()), header: Some("user".into()), ..Tenancy::default() };
         let names: Vec<String> = (0..20).map(|number| format!("queue_{number}")).collect();
         let queues = Queues { default: names[0].clone(), names, prefix: Some("queue_".into()) };
         let headers = format!(r#"{{"task": "t", "id": "i", "user": {user}}}"#);

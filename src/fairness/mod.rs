@@ -1,6 +1,7 @@
 //! Whose task a message is. Pure.
 
 pub mod flow;
+pub mod policy;
 
 use crate::config::Tenancy;
 use crate::message::Message;
@@ -44,7 +45,8 @@ mod tests {
     use super::*;
 
     fn tenant_of(header: Option<&str>, headers: &str, args: &str, kwargs: &str) -> Option<String> {
-        let tenancy = Tenancy { parameter: Some("user_id".into()), header: header.map(Into::into) };
+        let tenancy =
+            Tenancy { parameter: Some("user_id".into()), header: header.map(Into::into), ..Tenancy::default() };
         let raw = format!(r#"{{"body": "", "headers": {headers}, "properties": {{}}}}"#);
         let message = Message::parse(raw.into_bytes()).unwrap();
         let arguments = Arguments { args: args.into(), kwargs: kwargs.into(), canvas: false };

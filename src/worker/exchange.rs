@@ -9,6 +9,7 @@ use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
 use crate::channel::{Exit, Start};
+use crate::fairness::policy::Policy;
 use std::time::{Duration, Instant};
 
 /// First wait before a lost connection is tried again; doubles.
@@ -69,7 +70,11 @@ impl Exchange {
             connection: None,
             number: 0,
             leases: Leases::new(keys.clone()),
-            stepper: Stepper::new(keys.clone(), crate::broker::connection::database(&start.config.results.url)),
+            stepper: Stepper::new(
+                keys.clone(),
+                crate::broker::connection::database(&start.config.results.url),
+                Policy::new(&start.config.tenancy),
+            ),
             keys,
             suspects: start.recover.clone(),
             recover: Vec::new(),
@@ -253,8 +258,13 @@ impl Engine {
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
         let figures = super::story::figures(&self.start, &self.reports.figures());
         let delivery = &self.start.config.delivery;
-        let beat =
-            Beat { owner: &self.start.owner, figures: &figures, first: !exchange.leased, connection: exchange.number };
+        let beat = Beat {
+            owner: &self.start.owner,
+            figures: &figures,
+            slots: self.start.config.workers.concurrency,
+            first: !exchange.leased,
+            connection: exchange.number,
+        };
         let pulse = exchange.leases.beat(connection, &beat, delivery).await?;
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
@@ -298,7 +308,6 @@ impl Engine {
             settlements: &self.outbox[..batch],
             filings: &self.filings,
             look,
-            unseen: true,
             expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;

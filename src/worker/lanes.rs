@@ -1,7 +1,7 @@
 //! What is new in the lists is read here, so that the next step can move it into its tenants' lanes.
 
 use super::engine::{Claiming, Engine};
-use crate::broker::{Filing, Looked, Share};
+use crate::broker::{Filing, Looked};
 use crate::fairness::flow;
 use crate::message::Message;
 use std::rc::Rc;
@@ -79,11 +79,10 @@ impl Engine {
         for looked in looked {
             let filing = Filing::new(looked, |list, raw| {
                 let queue = self.exchange.keys.queue_of(list);
-                let flow = match Message::parse(raw) {
+                match Message::parse(raw) {
                     Ok(message) => self.flow_of(&message, queue),
                     Err(_) => flow::of_queue(queue), // whoever claims it sees for himself
-                };
-                self.share_of(flow)
+                }
             });
             self.filings.extend(filing);
         }
@@ -95,10 +94,5 @@ impl Engine {
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&message.headers.task));
         let parameters = info.map_or(&[][..], |info| &info.parameters);
         flow::of_message(&config.tenancy, &config.queues, queue, message, parameters)
-    }
-
-    /// What the operator grants a flow.
-    fn share_of(&self, flow: Rc<str>) -> Share {
-        Share { flow, weight: 1.0, max_concurrency: 0 }
     }
 }

@@ -5,7 +5,6 @@ use super::intake::Reason;
 use super::slots::{RunnerState, slot_of};
 use super::story;
 use super::work::{Phase, Record};
-use crate::broker::step::Stepper;
 use crate::broker::{Action, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
@@ -35,7 +34,7 @@ impl Engine {
         match said {
             ZygoteSaid::Registry(registry) => {
                 if let Some(database) = registry.results_db {
-                    self.exchange.stepper = Stepper::new(self.exchange.keys.clone(), database);
+                    self.exchange.stepper.set_results_db(database);
                 }
                 tracing::debug!(tasks = registry.tasks.len(), results_db = registry.results_db, "application known");
                 self.registry = Some(*registry);

@@ -3,6 +3,7 @@
 use crate::stage::{Stage, messages, settled};
 use fairstalk::broker::inspect::{self, LineFigures};
 use fairstalk::broker::{Action, publish};
+use fairstalk::config::Tenancy;
 
 #[tokio::test]
 async fn figures_are_what_is_there() {
@@ -45,8 +46,9 @@ async fn tenants_are_told_with_what_they_wait_for_and_run() {
     stage.push("a", &messages("u", 3)).await;
     stage.push_to("p:b\x06\x163", &messages("u", 2)).await;
     let mut owner = stage.owner("o").await;
-    owner.unseen = false;
-    owner.grant = |flow| if flow == "t:u" { (2.0, 5) } else { (1.0, 0) };
+    let (weights, max_concurrency) = ([("u".into(), 2.0)].into(), [("u".into(), 5)].into());
+    owner.grant(&Tenancy { weights, max_concurrency, ..Tenancy::default() });
+    owner.file().await;
     let claims = owner.claim(1).await;
     let now = stage.now().await;
     owner.settle(&[settled(&claims[0], Action::Delay { message: claims[0].raw.clone(), due: now })]).await;

@@ -2,11 +2,11 @@
 
 use crate::stage::{Owner, Stage, ack, front, messages, ran, raws, settled, whose};
 use fairstalk::broker::{Action, Claim, Settlement};
+use fairstalk::config::Tenancy;
 
 /// An owner before whom the messages of these tenants wait in lanes, all in one queue.
 async fn with_lanes(stage: &mut Stage, name: &str, tenants: &[(&str, usize)]) -> Owner {
     let mut owner = stage.owner(name).await;
-    owner.unseen = false;
     for (tenant, count) in tenants {
         stage.push("q", &messages(tenant, *count)).await;
     }
@@ -122,9 +122,8 @@ async fn what_was_claimed_unseen_is_charged_too() {
 #[tokio::test]
 async fn a_limit_holds_over_all_owners_and_is_released() {
     let mut stage = Stage::new(&["q"]).await;
-    let limit: fn(&str) -> (f64, u32) = |flow| if flow == "t:a" { (1.0, 2) } else { (1.0, 0) };
+    stage.tenancy = Tenancy { max_concurrency: [("a".into(), 2)].into(), ..Tenancy::default() };
     let (mut one, mut two) = (stage.owner("one").await, stage.owner("two").await);
-    (one.unseen, two.unseen, one.grant, two.grant) = (false, false, limit, limit);
     let all = messages("a", 9);
     stage.push("q", &all).await;
     one.file().await;
@@ -155,13 +154,14 @@ async fn a_limit_holds_over_all_owners_and_is_released() {
 async fn the_latest_grant_counts() {
     let mut stage = Stage::new(&["q"]).await;
     let mut owner = with_lanes(&mut stage, "o", &[("a", 2)]).await;
-    owner.grant = |_| (3.0, 1);
+    let (weights, max_concurrency) = ([("*".into(), 3.0)].into(), [("a".into(), 1)].into());
+    owner.grant(&Tenancy { weights, max_concurrency, ..Tenancy::default() });
     stage.push("q", &messages("a", 2)).await;
     owner.file().await;
     let tenant = stage.census().await.tenants().remove("t:a").unwrap();
     assert_eq!((&tenant["w"], &tenant["m"]), (&3.into(), &1.into()));
     assert_eq!(owner.claim(4).await.len(), 1);
-    owner.grant = |_| (1.0, 0);
+    owner.grant(&Tenancy::default());
     stage.push("q", &messages("a", 1)).await;
     owner.file().await;
     assert_eq!(owner.claim(9).await.len(), 4);
@@ -178,7 +178,9 @@ async fn who_neither_waits_nor_runs_leaves_nothing_behind() {
     let mut left: Vec<String> = stage.ask(&["KEYS", "*"]).await;
     left.sort();
     // The hash of the claims has the lease.
-    assert_eq!(left, ["fairstalk:claims:o", "fairstalk:owners", "fairstalk:owners:figures", "fairstalk:tenants"]);
+    let of_owners = ["fairstalk:claims:o", "fairstalk:owners", "fairstalk:owners:figures", "fairstalk:slots"];
+    assert_eq!(left[..4], of_owners);
+    assert_eq!(left[4..], ["fairstalk:tenants"]);
     let mut counters: Vec<(String, String)> = stage.ask(&["HGETALL", "fairstalk:tenants"]).await;
     counters.sort();
     let expected = [("floor", "0"), ("number", "12"), ("waiting", "0")];

@@ -2,6 +2,7 @@
 
 use crate::stage::{Owner, Stage, messages, ran};
 use fairstalk::broker::Claim;
+use fairstalk::config::Tenancy;
 use std::collections::BTreeMap;
 
 /// Simulated milliseconds.
@@ -23,7 +24,6 @@ async fn simulate(owners: &mut [Owner], slots: usize, mut takes: impl FnMut(&str
         Run { owner, claim, begun, takes }
     };
     for (at, owner) in owners.iter_mut().enumerate() {
-        owner.unseen = false;
         owner.file().await;
         under_way.extend(owner.claim(slots).await.into_iter().map(|claim| run(at, claim, 0.0)));
     }
@@ -81,11 +81,8 @@ async fn shares_are_in_proportion_to_weights() {
         stage.push("q", &messages(tenant, 1500)).await;
     }
     let mut owners = [stage.owner("o").await];
-    owners[0].grant = |flow| match flow {
-        "t:a" => (1.0, 0),
-        "t:b" => (2.0, 0),
-        _ => (4.0, 0),
-    };
+    let weights = [("b".into(), 2.0), ("c".into(), 4.0)].into();
+    owners[0].grant(&Tenancy { weights, ..Tenancy::default() });
     // The one with the least weight has tasks three times as long.
     let shares = simulate(&mut owners, 2, |flow| if flow == "t:a" { 300.0 } else { 100.0 }).await;
     for (flow, expected) in [("t:a", 1.0), ("t:b", 2.0), ("t:c", 4.0)] {

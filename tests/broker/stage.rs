@@ -5,9 +5,10 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Share, Step, StepReply, Store,
+    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store,
 };
-use fairstalk::config::{Broker, Delivery, Queues};
+use fairstalk::config::{Broker, Delivery, Queues, Tenancy};
+use fairstalk::fairness::policy::Policy;
 use redis::FromRedisValue;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Stage {
     pub broker: Broker,
     pub results: Broker,
     pub keys: Keys,
+    /// What owners that come grant tenants.
+    pub tenancy: Tenancy,
     /// For looking and meddling; a connection of its own.
     pub admin: Connection,
 }
@@ -46,7 +49,7 @@ impl Stage {
         let queues = Queues { default: names[0].clone(), names, prefix: None };
         let keys = Keys::new(&broker, &queues);
         let admin = Connection::open(&broker).await.unwrap();
-        Stage { _server: server, broker, results, keys, admin }
+        Stage { _server: server, broker, results, keys, tenancy: Tenancy::default(), admin }
     }
 
     /// Another connection.
@@ -66,13 +69,12 @@ impl Stage {
         Owner {
             name: name.into(),
             connection: self.connect().await,
-            stepper: Stepper::new(self.keys.clone(), RESULTS),
+            stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::new(&self.tenancy)),
             leases: Leases::new(self.keys.clone()),
             sequence: 1,
             number: 1,
             cursor: 0,
-            unseen: true,
-            grant: |_| (1.0, 0),
+            keys: self.keys.clone(),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -147,10 +149,7 @@ pub struct Owner {
     pub number: u64,
     pub cursor: u32,
     pub delivery: Delivery,
-    /// It claims unseen while no tenant waits.
-    pub unseen: bool,
-    /// What it grants a tenant: weight, and most running at once (0: any number).
-    pub grant: fn(&str) -> (f64, u32),
+    keys: Keys,
 }
 
 impl Owner {
@@ -191,7 +190,6 @@ impl Owner {
             settlements,
             filings,
             look: 500,
-            unseen: self.unseen,
             expected: 10.0,
         };
         let reply = self.stepper.call(&mut self.connection, &step).await?;
@@ -204,11 +202,7 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| {
-            let flow = flow_of(list, &message);
-            let (weight, max_concurrency) = (self.grant)(&flow);
-            Share { flow, weight, max_concurrency }
-        })
+        Filing::new(looked, |list, message| flow_of(list, &message))
     }
 
     /// A step of an owner that has its lease.
@@ -219,6 +213,11 @@ impl Owner {
     /// Claims only.
     pub async fn claim(&mut self, want: usize) -> Vec<Claim> {
         self.step(want, &[]).await.claims
+    }
+
+    /// From now on it grants tenants this.
+    pub fn grant(&mut self, tenancy: &Tenancy) {
+        self.stepper = Stepper::new(self.keys.clone(), RESULTS, Policy::new(tenancy));
     }
 
     /// Moves all that is in the lists into lanes, and claims nothing.
@@ -233,7 +232,7 @@ impl Owner {
 
     /// A sign of life.
     pub async fn beat(&mut self, first: bool) -> Option<Pulse> {
-        let beat = Beat { owner: &self.name, figures: "{}", first, connection: self.number };
+        let beat = Beat { owner: &self.name, figures: "{}", slots: 4, first, connection: self.number };
         self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
     }
 

@@ -241,7 +241,7 @@ pub fn config() -> Config {
             restart_max: Duration::from_millis(800),
         },
         python: None,
-        tenancy: Tenancy { parameter: None, header: None },
+        tenancy: Tenancy::default(),
         results: Results { url: url(), expires: day, key_prefix: String::new() },
         delivery: Delivery {
             accept: vec!["application/json".to_owned()],

@@ -4,6 +4,7 @@
 -- KEYS 15… all lists of all queues
 -- ARGV  3 length of the lease, ms   4 figures of the worker (JSON)   5 '1' at the first beat
 --       6 dead letters kept at most   7 and for how long, ms   8 number of the worker's connection, counting up
+--       9 slots of the worker
 -- Returns {1, messages waiting, ms until the next delayed message is due or -1, tenants that wait and may run, owners
 -- whose lease is over…}, or {0} if this owner's own lease was taken away.
 --
@@ -20,6 +21,7 @@ call('ZREM', owners, owner)
 if not lease or tonumber(lease) < tonumber(ARGV[8]) then call('HSET', claims, 'lease', ARGV[8]) end
 call('ZADD', owners, now + tonumber(ARGV[3]), owner)
 call('HSET', figures, owner, ARGV[4])
+call('HSET', own('slots'), owner, ARGV[9])
 
 for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end

@@ -10,6 +10,7 @@ if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('DEL', claims)
   call('ZREM', owners, owner)
   call('HDEL', figures, owner)
+  call('HDEL', own('slots'), owner)
 end
 local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
 if #others > 0 then return {0, now, others} end
@@ -57,7 +58,7 @@ for _, flow in ipairs(flows) do
     for i = #lines, 1, -1 do
       while budget > 0 and tenant.l[lines[i]] do pour(lines[i], flow) end
     end
-    tenant.r = 0 -- no owner is left for whom it could run
+    tenant.r, tenant.z = 0, nil -- no owner is left for whom it could run or wait
     changed[flow] = true
     budget = budget - 1
   end
@@ -65,7 +66,7 @@ end
 remember()
 local left = call('HLEN', tenants_key)
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
-if left == 0 then call('DEL', tenants_key, ready, intake, ring) end
+if left == 0 then call('DEL', tenants_key, ready, intake, ring, own('throttled')) end
 
 if budget > 0 then
   for _, claim in ipairs(call('ZRANGE', delayed, 0, budget - 1)) do

@@ -32,5 +32,6 @@ remember()
 if #answer == 0 then
   call('ZREM', owners, owner)
   call('HDEL', figures, owner)
+  call('HDEL', own('slots'), owner)
 end
 return answer

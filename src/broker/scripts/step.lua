@@ -7,11 +7,11 @@
 --       8 number of the owner's connection, or '0' if it is dead and being recovered
 --       9 how many messages to look at (0: leave the lists alone)   10 '1' if a message may be claimed unseen
 --      11 what a task is expected to take, ms, if its tenant has run none
---      12 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), message,
---         note, number of results, then key, value and time to live (ms, 0 = for ever) of each
+--      12 free slots of the fleet that are kept for tenants that run nothing
+--      13 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
+--         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
 --      then number of filings, and for each: list, number of messages, end of the first and of the last message (64
---         bytes at most), number of flows, then flow, weight and most running (0: no limit) of each; the flow of each
---         message as two bytes
+--         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'back' (to the end of its list);
 --       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
@@ -47,12 +47,12 @@ end
 -- Settle. All claims are looked up, and all that have ended are forgotten, in one call each: most of a step's cost is
 -- calls.
 local lost, fields, flows = {}, {'lease'}, {}
-local settlements = tonumber(ARGV[12])
-local settled, at = {}, 13
+local settlements = tonumber(ARGV[13])
+local settled, at = {}, 14
 for i = 1, settlements do
   settled[i] = at
   fields[i + 1], flows[i] = ARGV[at], ARGV[at + 2]
-  at = at + 7 + 3 * tonumber(ARGV[at + 6])
+  at = at + 8 + 3 * tonumber(ARGV[at + 7])
 end
 local held = call('HMGET', claims, unpack(fields))
 if ARGV[8] ~= '0' and held[1] ~= ARGV[8] then return {} end
@@ -61,7 +61,7 @@ if settlements > 0 then
   -- fails before a message has moved. A script that fails is not undone.
   local selected = broker_db
   for i = 1, settlements do
-    local results = settled[i] + 6
+    local results = settled[i] + 7
     if ARGV[results] ~= '0' and held[i + 1] then
       if selected ~= results_db then call('SELECT', results_db) end
       selected = results_db
@@ -79,13 +79,14 @@ if settlements > 0 then
   local ended, names, over = {}, {}, {}
   for i = 1, settlements do
     local value, claimed_as = held[i + 1], fields[i + 1]
-    local action, flow, message = ARGV[settled[i] + 1], flows[i], ARGV[settled[i] + 4]
+    local action, flow, message = ARGV[settled[i] + 1], flows[i], ARGV[settled[i] + 5]
     if not value or over[claimed_as] then
       lost[#lost + 1] = tonumber(claimed_as)
     elseif action ~= 'store' then
-      local claim, note = owner .. ':' .. claimed_as, ARGV[settled[i] + 5]
+      local claim, note = owner .. ':' .. claimed_as, ARGV[settled[i] + 6]
       over[claimed_as] = true
       ended[#ended + 1], names[#names + 1] = claimed_as, claim
+      if tenants[flow] then grant(flow, ARGV[settled[i] + 4]) end
       local line, claimed_nth = release(value, flow, tonumber(ARGV[settled[i] + 3]))
       -- What a stock worker has restored after its visibility timeout is in its list again.
       if action ~= 'ack' and call('HDEL', unacked, claim) == 0 then action = 'ack' end
@@ -140,10 +141,10 @@ local filings = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, filings do
   local list, messages, kinds = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
-  local whose = ARGV[at + 5 + 3 * kinds]
+  local whose = ARGV[at + 5 + 2 * kinds]
   if ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
     local names, parts = {}, {}
-    for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 2 + 3 * kind], {} end
+    for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 3 + 2 * kind], {} end
     meet(names)
     for i, message in ipairs(call('RPOP', list, messages)) do
       local high, low = string.byte(whose, 2 * i - 1, 2 * i)
@@ -152,13 +153,11 @@ for _ = 1, filings do
     end
     for kind = 1, kinds do
       put_back(names[kind], list, parts[kind])
-      local weight, most = tonumber(ARGV[at + 3 + 3 * kind]), tonumber(ARGV[at + 4 + 3 * kind])
-      tenants[names[kind]].w = weight ~= 1 and weight or nil
-      tenants[names[kind]].m = most > 0 and most or nil
+      grant(names[kind], ARGV[at + 4 + 2 * kind])
     end
   end
   call('HDEL', intake, list)
-  at = at + 6 + 3 * kinds
+  at = at + 6 + 2 * kinds
 end
 
 -- Claim.
@@ -177,6 +176,23 @@ local function claim(line, flow, charge, message)
   sequence, want = sequence + 1, want - 1
 end
 
+-- Slots of the whole fleet in which nothing runs.
+local function free_slots()
+  local free = -call('HLEN', unacked)
+  for _, slots in ipairs(call('HVALS', own('slots'))) do free = free + slots end
+  return free
+end
+
+-- Those whose next start was put off until now may run again.
+local function let_run()
+  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
+  if #due == 0 then return end
+  call('ZREM', own('throttled'), unpack(due))
+  meet(due)
+  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
+  throttled = throttled - #due
+end
+
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
 local function serve()
@@ -186,15 +202,18 @@ local function serve()
     candidates[#candidates + 1] = flow
     more = more + 1
   end
+  -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
+  local reserved = tonumber(ARGV[12])
+  if reserved > 0 then more = more + 100 end
   for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
-  if #candidates == 0 then return end
   meet(candidates)
+  local free = reserved > 0 and free_slots() or math.huge
   local charges, shares, taken = {}, {}, {}
   for _ = 1, want do
     local first
     for _, flow in ipairs(candidates) do
       local tenant = tenants[flow]
-      if tenant and tenant.n > (taken[flow] or 0) and (not tenant.m or tenant.r < tenant.m) and
+      if tenant and tenant.n > (taken[flow] or 0) and may_run(tenant) and (free > reserved or tenant.r == 0) and
         (not first or tenant.v < tenants[first].v or tenant.v == tenants[first].v and flow < first) then
         first = flow
       end
@@ -207,7 +226,8 @@ local function serve()
     end
     floor = math.max(floor, tenant.v)
     tenant.v = tenant.v + charges[first] / (tenant.w or 1)
-    tenant.r, taken[first] = tenant.r + 1, taken[first] + 1
+    tenant.r, taken[first], free = tenant.r + 1, taken[first] + 1, free - 1
+    if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
   end
   for _, flow in ipairs(shares) do
     local tenant, left = tenants[flow], taken[flow]
@@ -224,7 +244,11 @@ local function serve()
   end
 end
 
-if want > 0 and (not waiting or waiting > 0) then serve() end
+if want > 0 then
+  meet({})
+  if throttled > 0 then let_run() end
+  if waiting > 0 then serve() end
+end
 
 -- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
 -- messages unseen, in kombu's order (`kombu/transport/redis.py`, `_brpop_start`): the most urgent priority step of
@@ -289,7 +313,7 @@ if look > 0 then
   for _, step in ipairs(lists_with_messages()) do
     step = whose_turn_is_mine(step)
     meet({})
-    if unseen and waiting <= 0 then take_unseen(step) end
+    if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
     for _, place in ipairs(step) do
       if place.length > 0 then open[#open + 1] = place end
     end
@@ -311,6 +335,10 @@ if #kept > 0 then
   call('HSET', claims, unpack(hold))
 end
 remember()
+if throttled and throttled > 0 then
+  local next_start = tonumber(call('ZRANGE', own('throttled'), 0, 0, 'WITHSCORES')[2] or now)
+  next_due = math.min(next_due and tonumber(next_due) or next_start, next_start)
+end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn}

@@ -16,12 +16,14 @@
 --
 -- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
 -- c what one of its tasks takes (moving average, ms), w weight if not 1, m most running at once if limited,
--- o line served last, l lines: name -> {n waiting, f claim numbers of those at its front that came back}.
--- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes).
+-- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its front that came back}.
+-- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
+-- (tenants), throttled (tenants that have to wait for their next start).
 
 local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
   tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
-local LISTS, DUE, COUNTERS = 14, '\031due', {'floor', 'number', 'waiting'}
+local LISTS, DUE = 14, '\031due'
+local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled'}
 local prefix, owner = ARGV[1], ARGV[2]
 local call = redis.call
 
@@ -29,11 +31,13 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local tenants, changed, known = {}, {}, {}
-local floor, number, waiting
+local floor, number, waiting, paused, throttled
 local refilled = false -- others may find something in the lanes now
 
+local function own(name) return prefix .. 'fairstalk:' .. name end
+
 local function may_run(tenant)
-  return tenant.n > 0 and (not tenant.m or tenant.r < tenant.m)
+  return tenant.n > 0 and not tenant.p and (not tenant.m or tenant.r < tenant.m) and (not tenant.z or tenant.z <= now)
 end
 
 -- Reads what is known of these flows, in one call for all.
@@ -59,8 +63,8 @@ local function meet(flows)
     end
   end
   if not floor then
-    floor, number, waiting = tonumber(values[count + 1] or 0), tonumber(values[count + 2] or 0), tonumber(values[count + 3] or 0)
-    known = {floor = floor, number = number, waiting = waiting}
+    for i, counter in ipairs(COUNTERS) do known[counter] = tonumber(values[count + i] or 0) end
+    floor, number, waiting, paused, throttled = known.floor, known.number, known.waiting, known.paused, known.throttled
   end
 end
 
@@ -71,6 +75,7 @@ local function enter(flow)
   if not tenant then
     tenant = {v = 0, r = 0, n = 0, l = {}}
     tenants[flow] = tenant
+    if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
   if tenant.n == 0 then
     floor = floor + 0.001
@@ -80,7 +85,18 @@ local function enter(flow)
   return tenant
 end
 
-local function lane(line, flow) return prefix .. 'fairstalk:lane:' .. line .. '\031' .. flow end
+-- What the operator grants a flow: `weight most interval`, or nothing in particular.
+local function grant(flow, granted)
+  local tenant = tenants[flow]
+  local weight, most, interval = string.match(granted, '^(%S+) (%S+) (%S+)$')
+  tenant.w = weight and weight ~= '1' and tonumber(weight) or nil
+  tenant.m = most and most ~= '0' and tonumber(most) or nil
+  tenant.i = interval and interval ~= '0' and tonumber(interval) or nil
+  if not tenant.i then tenant.z = nil end
+  changed[flow] = true
+end
+
+local function lane(line, flow) return own('lane:') .. line .. '\031' .. flow end
 
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
@@ -166,16 +182,21 @@ end
 
 -- Writes the tenants back. Who neither waits nor runs is forgotten; when nobody is left, so is the virtual time.
 local function remember()
-  local fields, leave, enter_ready, leave_ready = {}, {}, {}, {}
+  local fields, leave, enter_ready, leave_ready, wait = {}, {}, {}, {}, {}
   for flow in pairs(changed) do
     local tenant = tenants[flow]
     local is_ready, was_ready = may_run(tenant), tenant.was_ready
     tenant.was_ready = nil
-    if tenant.n <= 0 and tenant.r <= 0 then leave[#leave + 1] = flow else
+    if tenant.z and tenant.z <= now then tenant.z = nil end
+    if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
       fields[#fields + 1] = flow
       fields[#fields + 1] = cjson.encode(tenant)
     end
     tenant.was_ready = is_ready
+    if tenant.z then
+      wait[#wait + 1] = tostring(tenant.z)
+      wait[#wait + 1] = flow
+    end
     if is_ready then
       enter_ready[#enter_ready + 1] = tostring(tenant.v)
       enter_ready[#enter_ready + 1] = flow
@@ -184,8 +205,12 @@ local function remember()
     end
   end
   changed = {}
+  if #wait > 0 then
+    call('ZADD', own('throttled'), unpack(wait))
+    throttled = call('ZCARD', own('throttled'))
+  end
   if floor then
-    for name, value in pairs({floor = floor, number = number, waiting = waiting}) do
+    for name, value in pairs({floor = floor, number = number, waiting = waiting, throttled = throttled}) do
       if value ~= known[name] then
         fields[#fields + 1] = name
         fields[#fields + 1] = string.format('%.14g', value)
