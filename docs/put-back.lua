@@ -75,7 +75,7 @@ for _, claim in ipairs(held) do
     claimed = claimed + 1
   end
 end
-call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'))
+call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'), key('fairstalk:slots'))
 
 local delayed = 0
 for _, claim in ipairs(call('ZRANGE', key('fairstalk:delayed'), 0, -1)) do

@@ -159,7 +159,6 @@ async fn tenants_may_have_any_name() {
         stage.push(["q", "r%s"][at % 2], &[message]).await;
     }
     let mut owner = stage.owner("o").await;
-    owner.unseen = false;
     owner.file().await;
     let census = stage.census().await;
     census.assert_one_place(&all);

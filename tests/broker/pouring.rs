@@ -43,7 +43,6 @@ async fn nothing_of_ours_is_left(stage: &mut Stage) {
 async fn half_filed(stage: &mut Stage, owner: &mut Owner) -> Orders {
     flood(stage, 0, 5000).await;
     let orders = order_in(&stage.census().await.lists);
-    owner.unseen = false;
     owner.file().await;
     let claims = owner.claim(100).await;
     owner.settle(&claims.into_iter().map(front).collect::<Vec<_>>()).await;
@@ -104,7 +103,6 @@ async fn one_that_is_killed_while_it_pours_leaves_all_in_order() {
         }
         // Another comes, works, and leaves.
         let mut two = stage.owner("two").await;
-        two.unseen = false;
         two.file().await;
         assert!(order_of_all(&stage.census().await, &all) == all, "filed behind what is in lanes still");
         let claims = two.claim(64).await;
@@ -154,7 +152,6 @@ async fn the_operators_script_puts_everything_back_in_order() {
     let all = messages("u", 2010);
     stage.push("a", &all).await;
     stage.push_to(list, &messages("v", 5)).await;
-    one.unseen = false;
     one.file().await;
     // One is delayed and due, one delayed for long, one dead; six under way, claimed by turns.
     let claims = one.claim(6).await;

@@ -6,7 +6,6 @@ use fairstalk::broker::{Action, Claim, Settlement};
 /// An owner before whom the messages of these tenants wait in lanes, all in one queue.
 async fn with_lanes(stage: &mut Stage, name: &str, tenants: &[(&str, usize)]) -> Owner {
     let mut owner = stage.owner(name).await;
-    owner.unseen = false;
     for (tenant, count) in tenants {
         stage.push("q", &messages(tenant, *count)).await;
     }

@@ -23,7 +23,6 @@ async fn simulate(owners: &mut [Owner], slots: usize, mut takes: impl FnMut(&str
         Run { owner, claim, begun, takes }
     };
     for (at, owner) in owners.iter_mut().enumerate() {
-        owner.unseen = false;
         owner.file().await;
         under_way.extend(owner.claim(slots).await.into_iter().map(|claim| run(at, claim, 0.0)));
     }

@@ -58,7 +58,7 @@ for _, flow in ipairs(flows) do
     for i = #lines, 1, -1 do
       while budget > 0 and tenant.l[lines[i]] do pour(lines[i], flow) end
     end
-    tenant.r = 0 -- no owner is left for whom it could run
+    tenant.r, tenant.z = 0, nil -- no owner is left for whom it could run or wait
     changed[flow] = true
     budget = budget - 1
   end

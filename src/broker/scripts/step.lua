@@ -198,7 +198,6 @@ local function serve()
   local reserved = tonumber(ARGV[12])
   if reserved > 0 then more = more + 100 end
   for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
-  if #candidates == 0 then return end
   meet(candidates)
   local free = reserved > 0 and free_slots() or math.huge
   local charges, shares, taken = {}, {}, {}
@@ -238,11 +237,9 @@ local function serve()
 end
 
 if want > 0 then
-  if not unseen then -- somebody is limited
-    meet({})
-    if throttled > 0 then let_run() end
-  end
-  if not waiting or waiting > 0 then serve() end
+  meet({})
+  if throttled > 0 then let_run() end
+  if waiting > 0 then serve() end
 end
 
 -- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
