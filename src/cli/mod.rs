@@ -8,6 +8,7 @@ pub mod output;
 pub mod pause;
 pub mod queues;
 pub mod redis;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod status;
@@ -39,6 +40,7 @@ enum Command {
     Init(init::Args),
     Run(run::Args),
     Check(check::Args),
+    Reload(reload::Args),
     /// Print the queue of each user
     Route(route::Args),
     Enqueue(enqueue::Args),
@@ -80,6 +82,7 @@ impl Cli {
             Command::Init(args) => init::run(args, &settings),
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
+            Command::Reload(args) => reload::run(args),
             Command::Route(args) => route::run(args, &settings),
             Command::Enqueue(args) => enqueue::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
@@ -150,6 +153,17 @@ pub enum Error {
     /// No dead letter has this name or task id.
     #[error("there is no dead letter {0}; `fairstalk dead list` shows those there are")]
     Absent(String),
+    /// There is no running daemon to speak to.
+    #[error("{0}")]
+    NoDaemon(String),
+    /// The running daemon could not reload and goes on as before.
+    #[error("{message}")]
+    Reload {
+        /// What the daemon says.
+        exit: Exit,
+        /// Why.
+        message: String,
+    },
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -171,6 +185,8 @@ impl Error {
             Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
             Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
             Error::Absent(_) => Exit::Usage,
+            Error::NoDaemon(_) => Exit::Unavailable,
+            Error::Reload { exit, .. } => *exit,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

@@ -72,6 +72,8 @@ pub struct Engine {
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
     pub(super) claiming: Claiming,
+    /// Others of this daemon go on when this one has ended, on the same Redis.
+    pub(super) replaced: bool,
     /// There may be something to claim.
     pub(super) look: bool,
     pub(super) ready_told: bool,
@@ -106,6 +108,7 @@ impl Engine {
             gaze: Gaze::default(),
             expected: 10.0,
             claiming: Claiming::Yes,
+            replaced: false,
             look: true,
             ready_told: false,
             handed_back: None,
@@ -153,6 +156,7 @@ impl Engine {
                 },
                 _ = terminate.recv() => self.obey(Order::Drain {
                     within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+                    replaced: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
             }
@@ -161,7 +165,8 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match (order, self.claiming) {
-            (Order::Drain { within_ms }, Claiming::Yes | Claiming::Paused) => {
+            (Order::Drain { within_ms, replaced }, Claiming::Yes | Claiming::Paused) => {
+                self.replaced = replaced;
                 self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
             }
             (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
@@ -224,7 +229,12 @@ impl Engine {
     }
 
     fn tell_ready(&mut self) {
-        let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        // Who is paused from the start has no look to wait for.
+        let looked = match self.claiming {
+            Claiming::Paused => self.exchange.could_look(),
+            Claiming::Yes | Claiming::Draining(_) => self.exchange.looked(),
+        };
+        let ready = looked && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);
