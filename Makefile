@@ -7,7 +7,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix=$(CARGO_HOME)=cargo" \
 	cargo build --release --locked
 
-.PHONY: demo test test-rust test-e2e lint bench build deb setup clean
+.PHONY: demo test test-rust test-e2e lint bench build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
@@ -34,8 +34,10 @@ bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/be
 build:
 	$(RELEASE)
 
-deb: build  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
-	mkdir -p target/pages
+pages:  ## Man pages and completions in target/pages
+	cargo run --locked --quiet --example pages -- target/pages
+
+deb: build pages  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
 	packaging/deb.sh target/release/fairstalk target/pages
 
 setup:  ## redis-server and a Python environment in target/venv
