@@ -18,8 +18,10 @@ test: test-rust test-e2e  ## Every test
 test-rust: setup
 	cargo test --locked
 
-test-e2e: setup
+test-e2e:
+	@sh tests/setup.sh package
 	cargo build --locked
+	cargo build --locked --example pages
 	$(VENV)/python -m pytest tests
 
 lint:  ## What CI asks of the sources
