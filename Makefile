@@ -2,10 +2,15 @@
 
 VENV = target/venv/bin
 
-.PHONY: demo test test-rust test-e2e lint bench build setup clean
+# No path of this machine in the binary, so that it is the same wherever it is built.
+CARGO_HOME ?= $(HOME)/.cargo
+RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix=$(CARGO_HOME)=cargo" \
+	cargo build --release --locked
+
+.PHONY: demo test test-rust test-e2e lint bench build deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
-	cargo build --release --locked
+	$(RELEASE)
 	$(VENV)/python examples/demo.py
 
 test: test-rust test-e2e  ## Every test
@@ -23,11 +28,15 @@ lint:  ## What CI asks of the sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/benchmarks.md
-	cargo build --release --locked
+	$(RELEASE)
 	$(VENV)/python benches/bench.py
 
 build:
-	cargo build --release --locked
+	$(RELEASE)
+
+deb: build  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
+	mkdir -p target/pages
+	packaging/deb.sh target/release/fairstalk target/pages
 
 setup:  ## redis-server and a Python environment in target/venv
 	@sh tests/setup.sh
