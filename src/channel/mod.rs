@@ -4,6 +4,8 @@
 //! in both directions. End of file on it means that the other side is gone, so nobody outlives the
 //! supervisor, and the supervisor needs no Redis to know how its workers are.
 
+pub mod control;
+
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,7 @@ pub enum Exit {
     Ok = 0,
     /// The command line was wrong (EX_USAGE).
     Usage = 64,
-    /// Redis can't be reached (EX_UNAVAILABLE).
+    /// Redis, or the daemon that is to be told something, can't be reached (EX_UNAVAILABLE).
     Unavailable = 69,
     /// A defect of fairstalk itself (EX_SOFTWARE).
     Internal = 70,
@@ -42,6 +44,8 @@ pub enum Order {
     Drain {
         /// Milliseconds from receipt.
         within_ms: u64,
+        /// Another worker has taken its place, so it need not make sure that it isn't the last one.
+        replaced: bool,
     },
     /// Hand back everything now and exit.
     HandBack,
@@ -110,6 +114,9 @@ pub struct Beat {
     pub failed: u64,
     /// Of these: to be tried again.
     pub retried: u64,
+    /// Tenants that have messages waiting, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<u64>,
 }
 
 /// How often a worker sends [`Report::Beat`].

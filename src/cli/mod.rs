@@ -6,6 +6,7 @@ pub mod enqueue;
 pub mod output;
 pub mod queues;
 pub mod redis;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod status;
@@ -36,6 +37,7 @@ pub struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Reload(reload::Args),
     /// Print the queue of each user
     Route(route::Args),
     Enqueue(enqueue::Args),
@@ -72,6 +74,7 @@ impl Cli {
         match &self.command {
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
+            Command::Reload(args) => reload::run(args),
             Command::Route(args) => route::run(args, &settings),
             Command::Enqueue(args) => enqueue::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
@@ -134,6 +137,17 @@ pub enum Error {
     /// The command can't work with this configuration.
     #[error("{0}")]
     Unfit(String),
+    /// There is no running daemon to speak to.
+    #[error("{0}")]
+    NoDaemon(String),
+    /// The running daemon could not reload and goes on as before.
+    #[error("{message}")]
+    Reload {
+        /// What the daemon says.
+        exit: Exit,
+        /// Why.
+        message: String,
+    },
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -153,6 +167,8 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Config(_) | Error::Unfit(_) => Exit::Config,
+            Error::NoDaemon(_) => Exit::Unavailable,
+            Error::Reload { exit, .. } => *exit,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

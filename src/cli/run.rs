@@ -2,7 +2,7 @@
 
 use super::{Error, Settings};
 use crate::channel::Exit;
-use crate::config::LogFormat;
+use crate::config::{self, LogFormat};
 use crate::runner::python::launch;
 use crate::supervisor::{self, Launcher, ZygoteLauncher};
 use crate::telemetry;
@@ -29,11 +29,14 @@ fn log_format(word: &str) -> Result<LogFormat, String> {
 /// # Errors
 /// A configuration that can't be used. Everything later is in the log and the exit code.
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
-    let mut config = settings.config()?;
-    config.runnable()?;
-    if let Some(format) = args.log_format {
-        config.log.format = format;
-    }
+    let (file, surroundings, format) = (settings.file().to_owned(), settings.surroundings.clone(), args.log_format);
+    let loader = move || {
+        let mut config = config::load(&file, &surroundings)?;
+        config.runnable()?;
+        config.log.format = format.unwrap_or(config.log.format);
+        Ok(config)
+    };
+    let config = loader()?;
     telemetry::init("supervisor", config.log.level, config.log.format);
     let launcher = Launcher::own_image(ZygoteLauncher {
         command: Box::new(|python, _| launch::command(python)),
@@ -42,5 +45,5 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
             None => String::new(),
         }),
     });
-    Ok(supervisor::run(config, launcher))
+    Ok(supervisor::run(config, launcher, Box::new(loader)))
 }

@@ -7,7 +7,16 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("queues", &["prefix", "count", "default", "names"]),
     (
         "workers",
-        &["processes", "concurrency", "name", "drain_timeout", "liveness_timeout", "restart_min", "restart_max"],
+        &[
+            "processes",
+            "concurrency",
+            "name",
+            "drain_timeout",
+            "liveness_timeout",
+            "reload_timeout",
+            "restart_min",
+            "restart_max",
+        ],
     ),
     ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
     ("tenancy", &["parameter", "header"]),

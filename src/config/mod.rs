@@ -86,6 +86,8 @@ pub struct Workers {
     pub drain_timeout: Duration,
     /// A worker silent for this long gets ABRT, then KILL; default 10 s, at least 3 s.
     pub liveness_timeout: Duration,
+    /// At a reload, the new application and each new worker have to be ready within this time; default 60 s.
+    pub reload_timeout: Duration,
     /// First wait before a crashed worker is started again; doubles up to `restart_max`; default 200 ms.
     pub restart_min: Duration,
     /// Longest such wait; default 30 s.

@@ -34,6 +34,9 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
         liveness_timeout: section
             .duration("liveness_timeout", Duration::from_secs(3)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_secs(10)),
+        reload_timeout: section
+            .duration("reload_timeout", Duration::from_secs(1)..=Duration::from_secs(3600))
+            .unwrap_or(Duration::from_secs(60)),
         restart_min: section
             .duration("restart_min", Duration::from_millis(1)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_millis(200)),

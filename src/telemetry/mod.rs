@@ -6,11 +6,15 @@ mod line;
 
 use crate::config::{Level, LogFormat};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+/// The level in force. Like the log itself it belongs to the process.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Sets up logging for this process, once. `process` is what it calls itself: `supervisor`, `worker 1`.
 /// A second call changes nothing. Text comes in colours on a terminal unless `NO_COLOR` is set.
@@ -23,7 +27,16 @@ pub fn init(process: &str, level: Level, format: LogFormat) {
         LogFormat::Text => text(process),
         LogFormat::Json => line::layer(line::Json { process: process.to_owned() }).boxed(),
     };
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init();
+    let (filter, handle) = reload::Layer::new(filter(level));
+    if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// Changes the level of a log that [`init`] has set up.
+pub fn set_level(level: Level) {
+    // Fails only if a thread has panicked while it changed the level.
+    let _ = LEVEL.get().map(|handle| handle.reload(filter(level)));
 }
 
 fn text<S>(process: &str) -> Box<dyn Layer<S> + Send + Sync>

@@ -48,7 +48,7 @@ impl Engine {
         let mut before: Option<Others> = None;
         loop {
             match self.say_goodbye().await {
-                Ok(others) if others.is_empty() || Instant::now() >= until => return exit,
+                Ok(others) if others.is_empty() || self.replaced || Instant::now() >= until => return exit,
                 Ok(others) => {
                     let dead: Vec<String> = others.expired().map(str::to_owned).collect();
                     if dead.is_empty() && before.as_ref().is_some_and(|before| others.renewed_since(before)) {

@@ -62,6 +62,8 @@ pub struct Engine {
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
     pub(super) outbox: Vec<Settlement>,
     pub(super) claiming: Claiming,
+    /// Another worker of this daemon has taken its place.
+    pub(super) replaced: bool,
     /// There may be something to claim.
     pub(super) look: bool,
     pub(super) ready_told: bool,
@@ -93,6 +95,7 @@ impl Engine {
             fencing: Vec::new(),
             outbox: Vec::new(),
             claiming: Claiming::Yes,
+            replaced: false,
             look: true,
             ready_told: false,
             handed_back: None,
@@ -139,6 +142,7 @@ impl Engine {
                 },
                 _ = terminate.recv() => self.obey(Order::Drain {
                     within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+                    replaced: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
             }
@@ -147,7 +151,8 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match (order, self.claiming) {
-            (Order::Drain { within_ms }, Claiming::Yes | Claiming::Paused) => {
+            (Order::Drain { within_ms, replaced }, Claiming::Yes | Claiming::Paused) => {
+                self.replaced = replaced;
                 self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
             }
             (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
@@ -206,7 +211,12 @@ impl Engine {
     }
 
     fn tell_ready(&mut self) {
-        let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        // Who is paused from the start has no look to wait for.
+        let looked = match self.claiming {
+            Claiming::Paused => self.exchange.could_look(),
+            Claiming::Yes | Claiming::Draining(_) => self.exchange.looked(),
+        };
+        let ready = looked && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);

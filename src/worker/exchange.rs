@@ -109,6 +109,11 @@ impl Exchange {
         self.looked && self.connection.is_some()
     }
 
+    /// It has a lease, so that it may look for messages.
+    pub fn could_look(&self) -> bool {
+        self.leased && self.connection.is_some()
+    }
+
     /// The server's clock, milliseconds since 1970.
     pub fn now(&self) -> i64 {
         self.clock.0 + i64::try_from(self.clock.1.elapsed().as_millis()).unwrap_or(0)

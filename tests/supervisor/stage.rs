@@ -106,10 +106,11 @@ impl Stage {
             let pid = value["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
             Event { who: text("who"), what: text("what"), pid, detail: value["detail"].clone() }
         });
+        std::fs::write(path("config"), serde_json::to_string(config).expect("encodes")).expect("writes");
         let log = std::fs::File::create(path("log")).expect("a file");
         let supervisor = Command::new(std::env::current_exe().expect("this"))
             .arg("supervise")
-            .env("FAKE_CONFIG", serde_json::to_string(config).expect("encodes"))
+            .env("FAKE_CONFIG", path("config"))
             .env("FAKE_PLAN", plan.to_string())
             .env("FAKE_EVENTS", path("events"))
             .env("NOTIFY_SOCKET", path("notify"))
@@ -121,6 +122,24 @@ impl Stage {
             .spawn()
             .expect("starts");
         Self { directory, supervisor, notes, events }
+    }
+
+    /// Changes the configuration file.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.directory.path().join("config"), text).expect("writes");
+    }
+
+    /// Changes the configuration file, reloads, and waits for the end of it.
+    pub fn reload(&mut self, config: &Config) {
+        self.configure(&serde_json::to_string(config).expect("encodes"));
+        self.signal(Signal::SIGHUP);
+        self.reloaded();
+    }
+
+    /// Waits for the end of a reload.
+    pub fn reloaded(&mut self) {
+        self.note("RELOADING=1\nMONOTONIC_USEC=");
+        self.note("READY=1");
     }
 
     /// Waits for READY.
@@ -237,6 +256,7 @@ pub fn config() -> Config {
             name: "worker%i@%h".to_owned(),
             drain_timeout: Duration::from_secs(30),
             liveness_timeout: Duration::from_secs(5),
+            reload_timeout: Duration::from_secs(10),
             restart_min: Duration::from_millis(50),
             restart_max: Duration::from_millis(800),
         },
