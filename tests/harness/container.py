@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import ROOT
@@ -122,16 +123,34 @@ class Container:
                 os.rmdir(directory)
         self.process = None
 
-    def run(self, *command, check=True, timeout=COMMAND_PATIENCE, input=None):
-        """Run a command in the container, as its root, and return what became of it. `check`: it has to succeed."""
+    def inside(self, command):
+        """The command line that runs a command in the container, as its root."""
         enter = ["nsenter", f"--target={self.init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         enter += ["--root", "--wd", "env", "-i", *(f"{key}={value}" for key, value in ENVIRONMENT.items())]
+        return [*enter, *map(str, command)]
+
+    def run(self, *command, check=True, timeout=COMMAND_PATIENCE):
+        """Run a command and return what became of it. `check`: it has to succeed."""
         done = subprocess.run(
-            [*enter, *map(str, command)], cwd="/", capture_output=True, text=True, timeout=timeout, input=input
+            self.inside(command), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    @contextmanager
+    def running(self, *command):
+        """A command that runs inside the block. When it ends, standard input is closed, and `output` is there."""
+        popen = subprocess.Popen(
+            self.inside(command), cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            yield popen
+            popen.output, errors = popen.communicate(timeout=COMMAND_PATIENCE)
+            assert popen.returncode == 0, errors
+        finally:
+            popen.kill()
+            popen.wait()
 
     def path(self, inside):
         """The same file as this machine sees it. Links with absolute targets lead astray."""

@@ -1,7 +1,7 @@
 """fairstalk in a container, as somebody who runs an application on a server has it: package, application, configuration."""
 import json
-import re
 import shutil
+from contextlib import contextmanager
 
 from . import PROJECT, ROOT
 from .daemon import merged, toml
@@ -10,6 +10,7 @@ from .waiting import eventually
 
 UNIT = "fairstalk.service"
 STATE = "/var/lib/fairstalk"
+APPLICATION = "/srv/imgbackend"
 PYTHON = "/srv/venv/bin/python"
 CALLS = "/srv/calls.py"
 CLAIMED = "return redis.call('HLEN', 'unacked') + redis.call('ZCARD', 'unacked_index')"
@@ -21,7 +22,7 @@ def configuration(state=STATE):
     env = {"DJANGO_SETTINGS_MODULE": "imgbackend.settings", "IMGBACKEND_DATA": state, "IMGBACKEND_FAIL_FIRST": "0"}
     return {
         "workers": {"processes": 2, "concurrency": 2},
-        "python": {"app": "imgbackend", "directory": "/srv/imgbackend", "interpreter": PYTHON, "env": env},
+        "python": {"app": "imgbackend", "directory": APPLICATION, "interpreter": PYTHON, "env": env},
         "tenancy": {"parameter": "user_id"},
     }
 
@@ -31,9 +32,15 @@ class Installation:
 
     def __init__(self, container, package):
         self.container = container
-        shutil.copytree(PROJECT, container.path("/srv/imgbackend"), ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*"))
+        self.add_application()
         shutil.copy(ROOT / "tests" / "system" / "calls.py", container.path(CALLS))
         self.install(package)
+
+    def add_application(self):
+        """The example application as it is in the sources."""
+        target = self.container.path(APPLICATION)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(PROJECT, target, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*"))
 
     def install(self, package):
         """Install or upgrade, as `apt install ./fairstalk.deb` does; what apt and dpkg said."""
@@ -57,11 +64,13 @@ class Installation:
         """Back to a stopped daemon, an empty Redis and the configuration above, whatever a test has left."""
         container = self.container
         container.run("systemctl", "kill", "--signal=KILL", UNIT, check=False)
-        container.run("systemctl", "stop", UNIT)
+        container.run("systemctl", "stop", "fairstalk*")
+        container.run("systemctl", "disable", "--quiet", UNIT)
         container.run("sh", "-c", "rm -rf /run/systemd/system/fairstalk* /var/lib/fairstalk/*")
         container.run("systemctl", "daemon-reload")
         container.run("systemctl", "reset-failed")
         self.redis("FLUSHALL")
+        self.add_application()
         self.configure()
 
     def start(self):
@@ -85,12 +94,23 @@ class Installation:
         (found,) = self.container.processes("/usr/bin/fairstalk run")
         return found
 
-    def call(self, function, *arguments, timeout=120):
-        """Call a function of calls.py in a process of the application's user; what it returns."""
+    def command(self, function, *arguments):
+        """The command that calls a function of calls.py in a process of the application's user."""
         env = [f"{key}={value}" for key, value in configuration()["python"]["env"].items()]
-        text = map(json.dumps, arguments)
-        command = ["runuser", "-u", "fairstalk", "--", "env", *env, PYTHON, CALLS, function, *text]
-        return json.loads(self.container.run(*command, timeout=timeout).stdout)
+        return ["runuser", "-u", "fairstalk", "--", "env", *env, PYTHON, CALLS, function, *map(json.dumps, arguments)]
+
+    def call(self, function, *arguments):
+        """Call a function of calls.py; what it returns."""
+        return json.loads(self.container.run(*self.command(function, *arguments)).stdout)
+
+    @contextmanager
+    def load(self, seconds=0.05, every=0.025):
+        """Tasks are sent all the time inside the block. Yields a list; their ids are in it afterwards."""
+        ids = []
+        with self.container.running(*self.command("send_until_closed", f"{STATE}/ledger", seconds, every)) as sender:
+            self.ledger().wait("end", 1)
+            yield ids
+        ids += json.loads(sender.output)
 
     def send_records(self, count, seconds, queue=None, state=STATE):
         """Send so many tasks that write down their start and end in the ledger; their ids."""
@@ -130,6 +150,6 @@ class Installation:
         """The text that the daemon gave to systemd last."""
         return self.container.properties(UNIT, "StatusText")["StatusText"]
 
-    def figure(self, pattern):
-        """The first group of a pattern in the STATUS text, once it is there."""
-        return eventually(lambda: re.search(pattern, self.status_text()), what=self.status_text)[1]
+    def wait_status(self, part):
+        """Wait until this is a part of the STATUS text."""
+        eventually(lambda: part in self.status_text(), what=lambda: f"{part!r} in {self.status_text()!r}")

@@ -3,6 +3,7 @@
     calls.py FUNCTION [JSON ARGUMENT …]     prints what the function returns, as JSON
 """
 import json
+import select
 import sys
 
 import django
@@ -26,6 +27,18 @@ def send_records(path, count, seconds, queue=None):
     from imgbackend.routing import queue_of
 
     return [tasks.record.apply_async((n, n, path, seconds), queue=queue or queue_of(n)).id for n in range(count)]
+
+
+def send_until_closed(path, seconds, every):
+    """Send one `record` task after the other, until standard input is closed; their ids."""
+    from bench import tasks
+    from imgbackend.routing import queue_of
+
+    ids = []
+    while not select.select([sys.stdin], [], [], every)[0]:
+        n = len(ids)
+        ids.append(tasks.record.apply_async((n, n, path, seconds), queue=queue_of(n)).id)
+    return ids
 
 
 def results(ids):

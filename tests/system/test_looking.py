@@ -9,7 +9,7 @@ def test_systemctl_status(service):
     service.start()
     service.send_records(4, 60)
     service.ledger().wait("start", 4)
-    assert service.figure(r"^(\d+/\d+) slots busy") == "4/4"
+    service.wait_status("4/4 slots busy")
     shown = service.container.run("systemctl", "status", UNIT).stdout
     for title, count in (("/usr/bin/fairstalk run", 1), ("fairstalk: zygote", 1), ("fairstalk: worker ", 2), ("runner of", 4)):
         assert sum(title in line for line in shown.splitlines()) == count, shown
@@ -46,5 +46,5 @@ def test_exposure(service):
 
 def test_the_units_are_valid(service):
     """systemd finds nothing to complain about in the units, with everything installed that they name."""
-    done = service.container.run("systemd-analyze", "verify", UNIT, "fairstalk@one.service")
+    done = service.container.run("systemd-analyze", "verify", "--man=no", UNIT, "fairstalk@one.service")
     assert "fairstalk" not in done.stderr

@@ -10,11 +10,11 @@ def test_upgrade_under_load(machine, package, higher_package):
     service.start()
     text = machine.path("/etc/fairstalk/fairstalk.toml").read_text()
     supervisor = service.supervisor().pid
-    ids = service.send_records(200, 0.1)
-    service.ledger().wait("start", 4)
-    service.install(higher_package)
-    assert service.active() == "active"
-    assert service.supervisor().pid != supervisor
+    with service.load() as ids:
+        service.install(higher_package)
+        assert service.active() == "active"
+        assert service.supervisor().pid != supervisor
+        service.ledger().wait("end", len(service.ledger().lines("end")) + 10)
     service.check_records(ids)
     shown = machine.run("dpkg-query", "--show", "--showformat=${Version} ${Status}", "fairstalk").stdout
     assert shown == f"{HIGHER_VERSION} install ok installed"
