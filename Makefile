@@ -13,7 +13,7 @@ AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
 
-.PHONY: demo test test-rust test-e2e test-system lint bench build deb setup clean
+.PHONY: demo test test-rust test-e2e test-system lint bench build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
@@ -28,7 +28,7 @@ test-e2e: setup
 	cargo build --locked
 	$(VENV)/python -m pytest tests/e2e
 
-test-system: setup  ## The package in a booted Debian container; needs root or sudo
+test-system: setup pages  ## The package in a booted Debian container; needs root or sudo
 	cargo build --locked
 	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
 		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
@@ -45,8 +45,10 @@ bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/be
 build:
 	$(RELEASE)
 
-deb: build  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
-	mkdir -p target/pages
+pages:  ## Man pages and completions in target/pages
+	cargo run --locked --quiet --example pages -- target/pages
+
+deb: build pages  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
 	packaging/deb.sh target/release/fairstalk target/pages
 
 setup:  ## redis-server and a Python environment in target/venv

@@ -37,7 +37,9 @@ rm -rf "$tree"
 mkdir -p "$tree"
 cp -r "$root/packaging/debian" "$tree/debian"
 cp "$binary" "$tree/fairstalk"
-cp "$root/etc/fairstalk.toml" "$tree/"
+cp "$root/etc/fairstalk.toml" "$pages"/*.[158] "$pages/_fairstalk" "$pages/fairstalk.fish" "$tree/"
+mkdir "$tree/bash"
+cp "$pages/fairstalk.bash" "$tree/bash/fairstalk"
 cp "$root"/systemd/*.service "$tree/debian/"
 
 # The licence and the changes are written once, in the files that a reader of the sources sees.

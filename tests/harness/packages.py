@@ -10,11 +10,13 @@ from .daemon import binary
 
 CACHE = ROOT / "target" / "system" / "packages"
 VERSION, HIGHER_VERSION = "0.1.0", "0.1.0+next"
-SOURCES = ("packaging", "systemd", "etc", "CHANGELOG.md", "LICENSE-MIT")
+PAGES = ROOT / "target" / "pages"
+SOURCES = ("packaging", "systemd", "etc", "target/pages", "CHANGELOG.md", "LICENSE-MIT")
 
 
 def build_package(version):
     """The package with this version. It is made again only when something that goes into it has changed."""
+    assert PAGES.is_dir(), "no man pages: run `make pages` first"
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -24,10 +26,8 @@ def build_package(version):
             made.unlink(missing_ok=True)
             stripped = CACHE / "fairstalk"
             subprocess.run(["strip", "-o", stripped, binary()], check=True)
-            pages = ROOT / "target" / "pages"
-            pages.mkdir(exist_ok=True)
             done = subprocess.run(
-                [ROOT / "packaging" / "deb.sh", stripped, pages],
+                [ROOT / "packaging" / "deb.sh", stripped, PAGES],
                 env={**os.environ, "DEB_VERSION": version, "DEB_OUTPUT": str(CACHE / "build")},
                 capture_output=True,
                 text=True,
