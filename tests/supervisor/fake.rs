@@ -4,7 +4,7 @@
 //! cue on which a manner changes. What a child lives through it tells the case as an event.
 
 use fairstalk::channel::{Beat, Exit, Order, Report, Start, ZygoteReport};
-use fairstalk::config::{Config, Level, LogFormat};
+use fairstalk::config::{Config, Level, Log, LogFormat};
 use fairstalk::supervisor::{Launcher, ZygoteLauncher, run};
 use fairstalk::telemetry;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The supervisor under test.
 pub fn supervise() -> Exit {
     let config: Config = serde_json::from_str(&std::env::var("FAKE_CONFIG").expect("set")).expect("a configuration");
-    telemetry::init("supervisor", Level::Debug, LogFormat::Text);
+    telemetry::init("supervisor", &Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() });
     if std::env::var_os("FAKE_THREAD").is_some() {
         std::thread::spawn(std::thread::park);
     }
