@@ -147,7 +147,7 @@ fn a_typo_at_each_level_is_an_error_with_a_suggestion() {
 
   log.zzz
     problem: there is no such key
-    remedy:  take it out; known here are level, tasks, format"#;
+    remedy:  take it out; known here are level, tasks, format, journal_socket, storm_window, storm_lines, storm_output, task_output"#;
     assert_eq!(said(text), expected);
     assert!(said("concurrency = 3").contains("it belongs into [workers]"));
 }
@@ -218,6 +218,45 @@ fn all_problems_are_told_at_once() {
   log.level = "warn"
     problem: is not a word known here
     remedy:  did you mean "warning"? Known are "debug", "info", "warning", "error""#;
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn what_bounds_the_log_is_checked() {
+    let text = r#"
+        [log]
+        format = "jurnal"
+        journal_socket = "run/socket"
+        storm_window = "1ms"
+        storm_lines = -1
+        storm_output = "many"
+        task_output = 9999999999
+    "#;
+    let expected = r#"6 problems in /etc/fairstalk/fairstalk.toml
+
+  log.format = "jurnal"
+    problem: is not a word known here
+    remedy:  did you mean "journal"? Known are "auto", "text", "json", "journal"
+
+  log.journal_socket = "run/socket"
+    problem: is not an absolute path
+    remedy:  write the whole path, from / on
+
+  log.storm_window = "1ms"
+    problem: is not between 1s and 1h
+    remedy:  write a value from "1s" to "1h"
+
+  log.storm_lines = -1
+    problem: is not between 0 and 1000000
+    remedy:  write a number from 0 to 1000000
+
+  log.storm_output = "many"
+    problem: is not a whole number
+    remedy:  write a number from 0 to 1000000
+
+  log.task_output = 9999999999
+    problem: is not between 0 and 1000000000
+    remedy:  write a number from 0 to 1000000000"#;
     assert_eq!(said(text), expected);
 }
 

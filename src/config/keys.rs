@@ -22,7 +22,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("tenancy", &["parameter", "header"]),
     ("results", &["url", "expires", "key_prefix"]),
     ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
-    ("log", &["level", "tasks", "format"]),
+    (
+        "log",
+        &["level", "tasks", "format", "journal_socket", "storm_window", "storm_lines", "storm_output", "task_output"],
+    ),
     (TASKS, TASK),
 ];
 

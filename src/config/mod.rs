@@ -174,6 +174,31 @@ pub struct Log {
     pub tasks: TaskLines,
     /// Form of the lines; default `auto`.
     pub format: LogFormat,
+    /// Where the journal listens; default `/run/systemd/journal/socket`.
+    pub journal_socket: PathBuf,
+    /// Lines of one kind are counted over this long; default 10 s.
+    pub storm_window: Duration,
+    /// So many warnings and errors of one kind are written about one task name in a window; 0 = all; default 100.
+    pub storm_lines: u32,
+    /// So many lines of one level that tasks of one name write are passed on in a window; 0 = all; default 3,000.
+    pub storm_output: u32,
+    /// So many lines that one run of a task writes are passed on; 0 = all; default 1,000.
+    pub task_output: u32,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            level: Level::Info,
+            tasks: TaskLines::Failures,
+            format: LogFormat::Auto,
+            journal_socket: PathBuf::from("/run/systemd/journal/socket"),
+            storm_window: Duration::from_secs(10),
+            storm_lines: 100,
+            storm_output: 3000,
+            task_output: 1000,
+        }
+    }
 }
 
 /// Form of the log.
@@ -186,6 +211,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// The journal, natively, wherever standard error goes.
+    Journal,
+}
+
+impl LogFormat {
+    /// Each with the word it is chosen by.
+    pub const WORDS: &[(&str, LogFormat)] = &[
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journal", LogFormat::Journal),
+    ];
 }
 
 /// Severity.

@@ -3,7 +3,9 @@
 use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Amount;
+use super::written::{Written, plain};
 use super::{Level, Log, LogFormat, TaskLines, Tenancy, Workers};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most worker processes.
@@ -99,16 +101,31 @@ pub(super) fn read_tenancy(source: &mut Source<'_>) -> Tenancy {
     tenancy
 }
 
+/// A path that does not depend on where the file is.
+fn absolute(written: Written) -> Result<PathBuf, Complaint> {
+    let text = plain(written.string()?)?;
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err(Complaint::new("is not an absolute path", "write the whole path, from / on")),
+    }
+}
+
 pub(super) fn read_log(source: &mut Source<'_>) -> Log {
     let mut section = source.section("log");
     let levels = [("debug", Level::Debug), ("info", Level::Info), ("warning", Level::Warning), ("error", Level::Error)];
-    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let tasks = [("failures", TaskLines::Failures), ("all", TaskLines::All)];
+    let default = Log::default();
     let log = Log {
-        level: section.choice("level", &levels).unwrap_or(Level::Info),
-        tasks: section
-            .choice("tasks", &[("failures", TaskLines::Failures), ("all", TaskLines::All)])
-            .unwrap_or(TaskLines::Failures),
-        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
+        level: section.choice("level", &levels).unwrap_or(default.level),
+        tasks: section.choice("tasks", &tasks).unwrap_or(default.tasks),
+        format: section.choice("format", LogFormat::WORDS).unwrap_or(default.format),
+        journal_socket: section.take("journal_socket", absolute).unwrap_or(default.journal_socket),
+        storm_window: section
+            .duration("storm_window", Duration::from_secs(1)..=Duration::from_secs(3600))
+            .unwrap_or(default.storm_window),
+        storm_lines: section.count("storm_lines", 0..=1_000_000).unwrap_or(default.storm_lines),
+        storm_output: section.count("storm_output", 0..=1_000_000).unwrap_or(default.storm_output),
+        task_output: section.count("task_output", 0..=1_000_000_000).unwrap_or(default.task_output),
     };
     section.finish();
     log

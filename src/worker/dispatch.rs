@@ -3,7 +3,7 @@
 use super::engine::{Engine, Event};
 use super::intake::{self, Plan, Reason};
 use super::slots::RunnerState;
-use super::story;
+use super::story::{self, Letter};
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement};
 use crate::fairness::tenant;
@@ -13,6 +13,7 @@ use crate::results::State;
 use crate::runner::python::frames::Task;
 use crate::runner::{Exception, command};
 use serde_json::json;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,19 +21,20 @@ impl Engine {
     /// Starts a claimed message in a free slot, or settles it at once where nothing has to run for it.
     pub(super) fn dispatch(&mut self, claim: Claim, now: i64) {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
+        let unread = Letter { queue: &queue, ..Letter::default() };
         if claim.raw.len() as u64 > self.start.config.delivery.max_message_size {
             let text = format!("{} bytes; [delivery] max_message_size allows fewer", claim.raw.len());
-            let entry = story::entry(&self.start, Reason::TooLarge, &text, &queue, None, now);
+            let entry = story::entry(&self.start, Reason::TooLarge, &text, &unread, now);
             return self.settle(claim.sequence, Action::Dead { message: claim.raw, entry });
         }
         let message = match Message::parse(claim.raw) {
             Ok(message) => message,
             Err((malformed, raw)) => {
-                let entry = story::entry(&self.start, Reason::Malformed, &malformed.to_string(), &queue, None, now);
+                let entry = story::entry(&self.start, Reason::Malformed, &malformed.to_string(), &unread, now);
                 return self.settle(claim.sequence, Action::Dead { message: raw, entry });
             }
         };
-        let work = Work {
+        let mut work = Work {
             sequence: claim.sequence,
             list: claim.list,
             queue: Rc::from(queue),
@@ -42,20 +44,39 @@ impl Engine {
             started: Instant::now(),
             soft_limit: None,
             hard_limit: None,
+            lines: Cell::new(0),
             phase: Phase::Python,
         };
-        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now) {
+        let plan = intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now);
+        work.tenant = self.tenant_of(&work.message);
+        match plan {
             Plan::Python => self.start_python(work),
-            Plan::Command { arguments, tenant } => self.start_command(Work { tenant, ..work }, &arguments),
-            Plan::Delay(due) => self.settle(work.sequence, Action::Delay { message: work.message.raw, due }),
+            Plan::Command { arguments } => self.start_command(work, &arguments),
+            Plan::Delay(due) => {
+                story::delayed(&self.start, &work, due);
+                self.settle(work.sequence, Action::Delay { message: work.message.raw, due });
+            }
             Plan::Expired => self.expired(work),
             Plan::Unknown => self.unknown(work, now),
             Plan::Lost => self.lost(work, now),
             Plan::Dead(reason, text) => {
-                let entry = story::entry(&self.start, reason, &text, &work.queue, Some(&work.message), now);
+                let entry = story::entry(&self.start, reason, &text, &Letter::from(&work), now);
                 self.settle(work.sequence, Action::Dead { message: work.message.raw, entry });
             }
         }
+    }
+
+    /// Whose task a message is, where `[tenancy]` says how to know.
+    pub(super) fn tenant_of(&self, message: &Message) -> Option<String> {
+        let tenancy = &self.start.config.tenancy;
+        if tenancy.parameter.is_none() && tenancy.header.is_none() {
+            return None;
+        }
+        // A body that isn't JSON names nobody; Python alone reads it.
+        let arguments = body::arguments(message).ok();
+        let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&message.headers.task));
+        let parameters = info.map_or(&[][..], |info| &info.parameters);
+        tenant(tenancy, message, arguments.as_ref(), parameters)
     }
 
     /// Notes what becomes of a claim; the next step does it.
@@ -89,13 +110,6 @@ impl Engine {
         let hard = hard.or(info.and_then(|info| info.time_limit));
         let soft = soft.or(info.and_then(|info| info.soft_time_limit));
         let after = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| work.started + wait);
-        let tenancy = &self.start.config.tenancy;
-        if tenancy.parameter.is_some() || tenancy.header.is_some() {
-            // A body that isn't JSON names nobody; Python alone reads it.
-            let arguments = body::arguments(&work.message).ok();
-            let parameters = info.map_or(&[][..], |info| &info.parameters);
-            work.tenant = tenant(tenancy, &work.message, arguments.as_ref(), parameters);
-        }
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);
         let Some(index) = self.place(work) else { return };
@@ -141,6 +155,7 @@ impl Engine {
 
     /// Too late: not run, and whoever waits for the result is told.
     fn expired(&mut self, work: Work) {
+        story::expired(&self.start, &work);
         if self.start.config.tasks.contains_key(&work.message.headers.task) {
             let exception =
                 Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!(["expired"]) };
@@ -153,7 +168,7 @@ impl Engine {
     fn unknown(&mut self, work: Work, now: i64) {
         let name = &work.message.headers.task;
         let text = format!("task {name:?} is neither registered in the application nor configured in [tasks]");
-        let entry = story::entry(&self.start, Reason::UnknownTask, &text, &work.queue, Some(&work.message), now);
+        let entry = story::entry(&self.start, Reason::UnknownTask, &text, &Letter::from(&work), now);
         if self.python() {
             return self.record(work, "unregistered", text, Some(entry));
         }
@@ -166,7 +181,7 @@ impl Engine {
     /// `WorkerLostError`, as for a task whose runner died too often.
     fn lost(&mut self, work: Work, now: i64) {
         let why = format!("its worker died {} times while it ran", work.message.deliveries);
-        let entry = story::entry(&self.start, Reason::Lost, &why, &work.queue, Some(&work.message), now);
+        let entry = story::entry(&self.start, Reason::Lost, &why, &Letter::from(&work), now);
         let text = format!("Worker exited prematurely: {why}.");
         if !self.start.config.tasks.contains_key(&work.message.headers.task) {
             return self.record(work, "lost", text, Some(entry));

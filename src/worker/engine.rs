@@ -118,6 +118,7 @@ impl Engine {
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
+            crate::telemetry::tell_suppressed();
             if let Some(exit) = self.drained().await? {
                 return Ok(exit);
             }

@@ -1,7 +1,6 @@
 //! What becomes of a message that was just claimed. Pure.
 
 use crate::config::Config;
-use crate::fairness::tenant;
 use crate::message::body::{self, Arguments};
 use crate::message::{Malformed, Message, time};
 use crate::runner::python::Registry;
@@ -16,8 +15,6 @@ pub enum Plan {
     Command {
         /// Its arguments.
         arguments: Arguments,
-        /// Whose task it is.
-        tenant: Option<String>,
     },
     /// Not before this time (milliseconds since 1970).
     Delay(i64),
@@ -105,6 +102,5 @@ fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now
         let why = "a command task can't have link, link_error, chain or chord: call it from a Python task instead";
         return Ok(Plan::Dead(Reason::Canvas, why.to_owned()));
     }
-    let tenant = tenant(&config.tenancy, message, Some(&arguments), &[]);
-    Ok(Plan::Command { arguments, tenant })
+    Ok(Plan::Command { arguments })
 }

@@ -53,7 +53,7 @@ async fn run() -> Exit {
         // Executed through /proc/self/exe, it would be "exe" to ps and top. Cosmetic, so failure is ignored.
         let _ = prctl::set_name(&short);
     }
-    crate::telemetry::init(&name, start.config.log.level, start.config.log.format);
+    crate::telemetry::init(&name, &start.config.log);
     let exit = match engine::Engine::new(*start, orders, reports.clone()) {
         Ok(mut engine) => engine.run().await,
         Err(failure) => Err(failure),
@@ -63,6 +63,7 @@ async fn run() -> Exit {
         reports.send(Report::Failed { exit, message });
         exit
     });
+    crate::telemetry::tell_all_suppressed();
     reports.flush().await;
     exit
 }

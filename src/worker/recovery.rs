@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::exchange::Trouble;
 use super::intake::Reason;
-use super::story;
+use super::story::{self, Letter};
 use crate::broker::step::Step;
 use crate::broker::{Action, Claim, Settlement};
 use crate::message::{Message, rewrite};
@@ -77,7 +77,7 @@ impl Engine {
             let now = self.exchange.now();
             // The latest first: each goes in front of the one before.
             let settlements: Vec<Settlement> =
-                claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
+                claims.into_iter().rev().map(|claim| self.given_back(owner, claim, now)).collect();
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
             let step = Step { owner, connection: None, sequence: 0, want: 0, cursor: 0, settlements: &settlements };
             self.exchange.stepper.call(connection, &step).await?;
@@ -89,16 +89,22 @@ impl Engine {
         Ok(())
     }
 
-    fn given_back(&self, claim: Claim, now: i64) -> Settlement {
+    fn given_back(&self, owner: &str, claim: Claim, now: i64) -> Settlement {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
         let action = match Message::parse(claim.raw) {
             // Once more than that: even telling its caller takes the worker with it.
             Ok(message) if message.deliveries >= self.start.config.delivery.max_deliveries => {
                 let text = format!("its worker died {} times while it ran", message.deliveries + 1);
-                let entry = story::entry(&self.start, Reason::Lost, &text, &queue, Some(&message), now);
+                let tenant = self.tenant_of(&message);
+                let letter =
+                    Letter { queue: &queue, message: Some(&message), tenant: tenant.as_deref(), ..Letter::default() };
+                let entry = story::entry(&self.start, Reason::Lost, &text, &letter, now);
                 Action::Dead { message: message.raw, entry }
             }
-            Ok(message) => Action::Front(rewrite::redelivered(&message, true)),
+            Ok(message) => {
+                story::recovered(&self.start, owner, &queue, &message, self.tenant_of(&message).as_deref());
+                Action::Front(rewrite::redelivered(&message, true))
+            }
             // Whoever claims it next sees for himself.
             Err((_, raw)) => Action::Front(raw),
         };

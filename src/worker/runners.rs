@@ -3,7 +3,7 @@
 use super::engine::{Claiming, Engine, Event, Failure};
 use super::intake::Reason;
 use super::slots::{RunnerState, slot_of};
-use super::story;
+use super::story::{self, Letter};
 use super::work::{Phase, Record};
 use crate::broker::step::Stepper;
 use crate::broker::{Action, Settlement, Store};
@@ -175,7 +175,7 @@ impl Engine {
                 let why =
                     format!("its runner died {} times while it ran, the last time: {how}", work.message.deliveries + 1);
                 let now = self.exchange.now();
-                let dead = story::entry(&self.start, Reason::Lost, &why, &work.queue, Some(&work.message), now);
+                let dead = story::entry(&self.start, Reason::Lost, &why, &Letter::from(&*work), now);
                 work.phase = Phase::Recording(Record { why: "lost", text, dead: Some(dead), given: false });
             }
         }
@@ -184,6 +184,9 @@ impl Engine {
     /// Puts the message of a slot back to the front of its list.
     pub(super) fn hand_back(&mut self, index: usize, counted: bool) {
         if let Some(work) = self.slots[index].work.take() {
+            if !counted {
+                story::handed_back(&self.start, &work); // else it is told already how it was lost
+            }
             self.settle(work.sequence, Action::Front(rewrite::redelivered(&work.message, counted)));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::intake::Reason;
-use super::story;
+use super::story::{self, Letter};
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement, Store};
 use crate::config::CommandTask;
@@ -40,7 +40,9 @@ impl Engine {
             (_, Outcome::Requeued) => Action::Back(rewrite::redelivered(&work.message, false)),
             (_, Outcome::Refused) => {
                 let (now, why) = (self.exchange.now(), &ended.detail.exception);
-                let entry = story::entry(&self.start, Reason::Malformed, why, &work.queue, Some(&work.message), now);
+                let (message, tenant) = (Some(&work.message), work.tenant.as_deref());
+                let letter = Letter { queue: &work.queue, message, tenant, ..Letter::default() };
+                let entry = story::entry(&self.start, Reason::Malformed, why, &letter, now);
                 Action::Dead { message: work.message.raw, entry }
             }
             _ => Action::Ack,
@@ -111,7 +113,7 @@ impl Engine {
     /// Takes the task out of a slot and puts its message to the dead letters.
     pub(super) fn bury(&mut self, index: usize, reason: Reason, text: &str) {
         let Some(work) = self.slots[index].work.take() else { return };
-        let entry = story::entry(&self.start, reason, text, &work.queue, Some(&work.message), self.exchange.now());
+        let entry = story::entry(&self.start, reason, text, &Letter::from(&work), self.exchange.now());
         self.settle(work.sequence, Action::Dead { message: work.message.raw, entry });
     }
 

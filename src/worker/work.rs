@@ -2,6 +2,7 @@
 
 use crate::message::Message;
 use crate::runner::command::RunningCommand;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Work {
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
     pub hard_limit: Option<(Instant, f64)>,
+    /// Lines it has written so far.
+    pub lines: Cell<u64>,
     /// How far it is.
     pub phase: Phase,
 }

@@ -1,9 +1,7 @@
 //! What a case stands on: a supervisor of its own with its own directory, notification socket and event socket, all
 //! gone when the case ends. Waiting is always for something to arrive, with a limit.
 
-use fairstalk::config::{
-    Broker, Config, Delivery, Level, Log, LogFormat, Python, Queues, Results, TaskLines, Tenancy, Workers,
-};
+use fairstalk::config::{Broker, Config, Delivery, Level, Log, LogFormat, Python, Queues, Results, Tenancy, Workers};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -271,7 +269,7 @@ pub fn config() -> Config {
             max_message_size: 1 << 26,
         },
         tasks: BTreeMap::new(),
-        log: Log { level: Level::Debug, tasks: TaskLines::Failures, format: LogFormat::Text },
+        log: Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() },
     }
 }
 
