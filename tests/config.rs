@@ -163,6 +163,7 @@ fn all_problems_are_told_at_once() {
         processes = "two"
         concurrency = 1000
         liveness_timeout = "1s"
+        reload_timeout = "2h"
         restart_min = "1m"
         [python]
         app = "my app"
@@ -173,7 +174,7 @@ fn all_problems_are_told_at_once() {
         [log]
         level = "warn"
     "#;
-    let expected = r#"11 problems in /etc/fairstalk/fairstalk.toml
+    let expected = r#"12 problems in /etc/fairstalk/fairstalk.toml
 
   broker.timeout = 5
     problem: is a number without a unit; units are ms, s, m, h, d
@@ -194,6 +195,10 @@ fn all_problems_are_told_at_once() {
   workers.liveness_timeout = "1s"
     problem: is not between 3s and 1h
     remedy:  write a value from "3s" to "1h"
+
+  workers.reload_timeout = "2h"
+    problem: is not between 1s and 1h
+    remedy:  write a value from "1s" to "1h"
 
   workers.restart_min = "1m"
     problem: restart_min, 1m, is longer than restart_max, 30s

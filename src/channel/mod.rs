@@ -44,7 +44,7 @@ pub enum Order {
     Drain {
         /// Milliseconds from receipt.
         within_ms: u64,
-        /// Another worker has taken its place, so it need not make sure that it isn't the last one.
+        /// Others of this daemon go on, on the same Redis: it need not make sure that it isn't the last one.
         replaced: bool,
     },
     /// Hand back everything now and exit.

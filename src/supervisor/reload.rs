@@ -43,6 +43,18 @@ pub(super) struct Reload {
     failure: Option<Failure>,
 }
 
+impl Reload {
+    /// Keeps in words what is done now, with the worker of this number, if with any.
+    fn tell(&mut self, number: Option<u32>, processes: u32) {
+        self.doing = match number {
+            _ if self.failure.is_some() => "going back to what ran before".to_owned(),
+            Some(number) => format!("worker {number} of {}", processes.max(number)),
+            None if self.committed => "the old application ends".to_owned(),
+            None => "importing the application".to_owned(),
+        };
+    }
+}
+
 impl Supervisor {
     /// Whether a reload that was asked for can begin.
     pub(super) fn reload_due(&self) -> bool {
@@ -132,18 +144,17 @@ impl Supervisor {
             }
             Step::Done => None,
         };
-        reload.doing = match number {
-            _ if !forward => "going back to what ran before".to_owned(),
-            Some(number) => format!("worker {number} of {}", settings.processes.max(number)),
-            None if reload.committed => "the old application ends".to_owned(),
-            None => "importing the application".to_owned(),
-        };
+        reload.tell(number, settings.processes);
         if !matches!(step, Step::AwaitReady(_)) {
             reload.waits_since = None;
         }
         match step {
             Step::Start(number) => self.fleet.workers.push(Worker::new(number, reload.target, now)),
-            Step::Retire(index) => self.retire(index, within, now),
+            Step::Retire(index) => {
+                let own = |generation: &&Generation| generation.number == places[index].generation;
+                let same = self.generations.iter().find(own).is_some_and(|g| g.config.broker == target.config.broker);
+                self.retire(index, same, within, now);
+            }
             Step::AwaitEnd(_) => return false,
             Step::AwaitReady(index) => {
                 let since = *reload.waits_since.get_or_insert(now);
@@ -159,7 +170,10 @@ impl Supervisor {
                 self.abandon(Failure { exit: Exit::Internal, message });
             }
             Step::Done if forward && !reload.committed => self.commit(),
-            Step::Done if self.generations.len() > 1 => return false,
+            Step::Done if self.generations.len() > 1 => {
+                self.close_generations(now);
+                return self.generations.len() == 1;
+            }
             Step::Done => self.finish(),
         }
         true

@@ -31,11 +31,12 @@ impl Supervisor {
         }
     }
 
-    /// Tells the worker at this index that another has taken its place, or that it is one too many.
-    pub(super) fn retire(&mut self, index: usize, within: Duration, now: Instant) {
+    /// Tells the worker at this index that another has taken its place, or that it is one too many. `replaced`: the others
+    /// work on the same Redis.
+    pub(super) fn retire(&mut self, index: usize, replaced: bool, within: Duration, now: Instant) {
         let worker = &mut self.fleet.workers[index];
         if worker.slot.is_live() {
-            worker.retire(millis(within), now + within + HAND_BACK_WITHIN);
+            worker.retire(&Order::Drain { within_ms: millis(within), replaced }, now + within + HAND_BACK_WITHIN);
         } else {
             self.fleet.workers.remove(index);
         }

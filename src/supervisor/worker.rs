@@ -153,12 +153,12 @@ impl Worker {
         });
     }
 
-    /// Tells it to finish within this time, since another has taken its place; it is killed at `kill_at`.
-    pub fn retire(&mut self, within_ms: u64, kill_at: Instant) {
+    /// Gives it the order to finish, since it isn't needed any more; it is killed at `kill_at`.
+    pub fn retire(&mut self, order: &Order, kill_at: Instant) {
         tracing::info!({ fields::WORKER } = self.number, "old worker {} is told to finish", self.number);
         self.slot.drain();
         self.kill_at = Some(kill_at);
-        self.order(&Order::Drain { within_ms, replaced: true });
+        self.order(order);
     }
 
     /// Kills it if it was told to finish and its time is over.

@@ -62,7 +62,7 @@ pub struct Engine {
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
     pub(super) outbox: Vec<Settlement>,
     pub(super) claiming: Claiming,
-    /// Another worker of this daemon has taken its place.
+    /// Others of this daemon go on when this one has ended, on the same Redis.
     pub(super) replaced: bool,
     /// There may be something to claim.
     pub(super) look: bool,
