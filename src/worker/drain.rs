@@ -18,7 +18,7 @@ impl Engine {
     pub(super) async fn drained(&mut self) -> Result<Option<Exit>, Failure> {
         let Claiming::Draining(deadline) = self.claiming else { return Ok(None) };
         let now = Instant::now();
-        if self.busy() == 0 && self.outbox.is_empty() {
+        if self.busy() == 0 && self.outbox.is_empty() && (now >= deadline || !self.is_still_needed()) {
             return Ok(Some(self.leave(deadline + LAST_MOMENTS).await));
         }
         if now < deadline {
@@ -37,6 +37,14 @@ impl Engine {
         }
         // Commands tell their end themselves; a killed runner's is told by the zygote.
         Ok(None)
+    }
+
+    /// In a reload the last ones of an old generation may be the only ones who can recover what one of them held. At a
+    /// stop nobody is waited for: the zygote that would have to answer may be gone for good.
+    fn is_still_needed(&self) -> bool {
+        let exchange = &self.exchange;
+        let owed = !exchange.suspects.is_empty() || !self.fencing.is_empty() || !exchange.recover.is_empty();
+        self.replaced && owed
     }
 
     /// Says goodbye. Where the others that are left only seem to live, because a whole daemon was killed just

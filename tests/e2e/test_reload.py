@@ -1,4 +1,5 @@
 """Reload: new settings and new code, one worker after the other, while tasks run."""
+import json
 import os
 import re
 import signal
@@ -101,6 +102,8 @@ def test_new_code(celery_app, fairstalk, shop):
     assert version() == "another"
     after = processes(daemon)
     assert len(after) == len(before) and not set(after) & set(before)
+    # The old zygote's last runners come to the supervisor as orphans.
+    eventually(lambda: "defunct" not in str(daemon.tree()), what=lambda: f"nothing unreaped in {daemon.tree()}")
     assert daemon.notify.states("READY") == ["1", "1"]
     reloading = [state for state in daemon.notify.states() if "RELOADING" in state]
     assert len(reloading) == 1 and int(reloading[0]["MONOTONIC_USEC"]) > 0
@@ -192,12 +195,29 @@ def test_under_load(celery_app, client, fairstalk, ledger, send_record):
     assert daemon.stop() == 0
 
 
+def test_tasks_longer_than_a_drain(celery_app, client, fairstalk, ledger, send_record):
+    """They are handed back when their time is over, not counted as a delivery that failed, and run in the new workers."""
+    daemon = fairstalk(workers={"processes": 2, "concurrency": 1, "drain_timeout": "1s"})
+    old = daemon.pids("worker")
+    send_record(2, seconds=30)
+    ledger.wait("start", 2)
+    assert reload(daemon).returncode == 0
+    assert not set(old) & set(daemon.pids("worker"))
+    ledger.wait("start", 4)
+    assert sorted(ledger.numbers("start")) == [0, 0, 1, 1]
+    claimed = [json.loads(value)[0] for value in client.hvals("unacked")]
+    infos = [message["properties"]["delivery_info"] for message in claimed]
+    assert [(info["redelivered"], info.get("deliveries", 0)) for info in infos] == [(True, 0)] * 2
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 75
+
+
 @pytest.mark.parametrize("which", ["old", "new"])
 def test_a_worker_killed_in_the_middle(celery_app, client, fairstalk, ledger, send_record, which):
     """The old one while it finishes, or the new one: the reload comes to its end, and only what died runs again."""
     daemon = fairstalk(workers={"processes": 2, "concurrency": 2})
     old = daemon.pids("worker")
-    send_record(4, seconds=4)
+    send_record(4, seconds=10)
     ledger.wait("start", 4)
     command = started(daemon)
     daemon.wait_log("old worker 1 is told to finish")
@@ -234,7 +254,7 @@ def test_a_storm_of_hangups(celery_app, client, fairstalk, ledger, send_record):
 def test_term_in_the_middle(celery_app, client, fairstalk, ledger, send_record):
     """Everybody drains, old and new; what has run and what waits are all there is; the command says what happened."""
     daemon = fairstalk(workers={"processes": 2, "concurrency": 2})
-    send_record(4, seconds=3)
+    send_record(4, seconds=8)
     ledger.wait("start", 4)
     command = started(daemon)
     daemon.wait_log("old worker 1 is told to finish")
