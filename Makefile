@@ -24,11 +24,14 @@ test: test-rust test-e2e test-system  ## Every test
 test-rust: setup
 	cargo test --locked
 
-test-e2e: setup
+test-e2e:
+	@sh tests/setup.sh package
 	cargo build --locked
-	$(VENV)/python -m pytest tests/e2e
+	cargo build --locked --example pages
+	$(VENV)/python -m pytest tests/e2e tests/package
 
-test-system: setup pages  ## The package in a booted Debian container; needs root or sudo
+test-system: pages  ## The package in a booted Debian container; needs root or sudo
+	@sh tests/setup.sh package
 	cargo build --locked
 	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
 		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
