@@ -85,3 +85,19 @@ def test_a_task_is_killed_again_and_again(service):
     assert service.call("results", [poison]) == ["WorkerLostError"]
     service.check_records(ids)
     assert [(letter["id"], letter["reason"]) for letter in service.dead_letters()] == [(poison, "runner-lost")]
+
+
+def test_a_task_that_outgrows_its_limit(service):
+    """It alone is killed, at once and for good; the journal and the dead letters say why, its neighbours finish."""
+    ids = begin(service, workers={"memory_limit": "256MiB"})
+    supervisor, workers = service.supervisor().pid, {process.pid for process in service.processes("worker")}
+    hog = service.call("send", "allocate", 1024, 60)
+    assert service.call("results", [hog]) == ["WorkerLostError"]
+    service.check_records(ids)
+    (letter,) = service.dead_letters()
+    assert (letter["id"], letter["reason"]) == (hog, "oom")
+    assert letter["memory_peak"] >= 256 * 1024 * 1024
+    told = service.container.journal(f"--unit={UNIT}", f"TASK_ID={hog}", "OUTCOME=oom")
+    assert [entry["PRIORITY"] for entry in told] == ["3"]
+    assert service.supervisor().pid == supervisor
+    assert {process.pid for process in service.processes("worker")} == workers
