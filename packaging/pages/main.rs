@@ -2,7 +2,7 @@
 //!
 //! An example rather than a command of the daemon, so that what it needs stays out of the daemon. Nothing in the
 //! pages is written for them alone: fairstalk(1) and the completions are clap's definitions, fairstalk.toml(5) is
-//! `docs/configuration.md`, fairstalk(8) is `docs/systemd.md`, sections of the README, and the table of log fields.
+//! `docs/configuration.md`, fairstalk(8) is `docs/systemd.md`, the README's chapter on operation, and the table of log fields.
 
 mod command;
 mod markdown;

@@ -3,10 +3,10 @@
 
 use roff::{Inline, Roff, bold, roman};
 
-/// What stands under a heading, down to the next one.
-pub fn section<'a>(text: &'a str, title: &str) -> Option<&'a str> {
-    let body = text.split_once(&format!("# {title}\n"))?.1;
-    Some(body.find("\n#").map_or(body, |end| &body[..end]))
+/// What stands under a `##`, down to the next one.
+pub fn chapter<'a>(text: &'a str, title: &str) -> Option<&'a str> {
+    let body = text.split_once(&format!("\n## {title}\n"))?.1;
+    Some(body.find("\n## ").map_or(body, |end| &body[..end]))
 }
 
 /// Adds a document to a page. Its title is left out, a `##` becomes a section.

@@ -9,9 +9,6 @@ const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const SYSTEMD: &str = include_str!("../../docs/systemd.md");
 const README: &str = include_str!("../../README.md");
 
-/// What of the README an operator looks up.
-const OPERATION: [&str; 3] = ["Signals to the supervisor", "Exit codes", "When something is killed, or goes away"];
-
 /// fairstalk.toml(5).
 pub fn configuration() -> String {
     let mut page = super::head("fairstalk.toml", "5", "configuration of fairstalk");
@@ -26,12 +23,10 @@ pub fn operation() -> io::Result<String> {
     let mut page = super::head("fairstalk", "8", "running the daemon under systemd");
     page.control("SH", ["DESCRIPTION"]);
     markdown::convert(SYSTEMD, &mut page);
-    for title in OPERATION {
-        let missing = || io::Error::other(format!("README.md has no section \"{title}\""));
-        let body = markdown::section(README, title).ok_or_else(missing)?;
-        page.control("SH", [title.to_uppercase().as_str()]);
-        markdown::convert(body, &mut page);
-    }
+    let operate =
+        markdown::chapter(README, "Operate").ok_or_else(|| io::Error::other("no \"## Operate\" in README.md"))?;
+    page.control("SH", ["OPERATION"]);
+    markdown::convert(operate, &mut page);
     page.control("SH", ["JOURNAL FIELDS"]);
     page.text([roman("Records have these fields, where they apply, for "), bold("journalctl FIELD=value"), roman(":")]);
     for (name, meaning) in fields::ALL {

@@ -45,15 +45,18 @@ def test_every_command_and_option_is_described(text):
             assert option in text["fairstalk.1"], command
 
 
-def test_every_key_is_described(text):
-    page = text["fairstalk.toml.5"]
-    rows = re.findall(r"^\| `(\w+)` \|.*?(`FAIRSTALK_\w+`)?", (ROOT / "docs" / "configuration.md").read_text(), re.M)
-    keys = re.findall(r'"(\w+)"', (ROOT / "src" / "config" / "keys.rs").read_text().split("/// The section that")[0])
-    assert len(rows) > 30 and len(keys) > 30
-    for key in {key for key, _ in rows} | set(keys):
-        assert re.search(rf"\b{key}\b", page), key
-    for variable in re.findall(r"`(FAIRSTALK_[A-Z]+__\w+)`", (ROOT / "docs" / "configuration.md").read_text()):
-        assert variable in page
+def test_every_key_is_described(pages, text):
+    """Each key of `config::SECTIONS`, and its variable, has its entry."""
+    listed = (ROOT / "src" / "config" / "keys.rs").read_text()
+    sections = re.findall(r'\(\s*("\w+"|TASKS),\s*(?:&\[([^\]]*)\]|TASK)', listed)
+    tasks = re.search(r"const TASK: &\[&str\] =\s*&\[([^\]]*)\]", listed)[1]
+    keys = [(name, key) for name, words in sections for key in re.findall(r'"(\w+)"', words or tasks)]
+    assert len(sections) > 8 and len(keys) > 30
+    entries = re.findall(r"^\.TP\n\\fB(\w+)\\fR$", (pages / "fairstalk.toml.5").read_text(), re.M)
+    assert sorted(entries) == sorted(key for _, key in keys)
+    for section, key in keys:
+        if section != "TASKS":
+            assert f"FAIRSTALK_{section[1:-1]}__{key}".upper() in text["fairstalk.toml.5"]
 
 
 def test_signals_exit_codes_fields_and_files_are_described(text):
