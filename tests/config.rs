@@ -261,6 +261,57 @@ fn what_bounds_the_log_is_checked() {
 }
 
 #[test]
+fn memory_limits_are_for_all_or_for_one_task() {
+    let config = good(
+        r#"
+        [workers]
+        memory_limit = "1GiB"
+        [python]
+        app = "imgbackend"
+        max_memory_per_runner = "300MiB"
+        [tasks."images.render"]
+        memory_limit = "2GiB"
+        [tasks.convert]
+        command = ["convert"]
+        memory_limit = "64MiB"
+        [tasks.echo]
+        command = ["cat"]
+    "#,
+    );
+    let limits = ["images.render", "images.thumbnail", "convert", "echo"].map(|task| config.memory_limit(task));
+    assert_eq!(limits, [Some(2 << 30), Some(1 << 30), Some(64 << 20), Some(1 << 30)]);
+    assert_eq!(config.tasks.keys().collect::<Vec<_>>(), ["convert", "echo"]);
+    assert_eq!(config.python.as_ref().unwrap().max_memory_per_runner, Some(300 << 20));
+    assert!(config.limits_memory() && !good("").limits_memory());
+
+    // Without an application there is no task it could be about.
+    assert_eq!(keys("[tasks.a]\nmemory_limit = \"2GiB\""), ["tasks.\"a\".command"]);
+    let text = r#"
+        [workers]
+        memory_limit = 512
+        [python]
+        app = "imgbackend"
+        max_memory_per_runner = "1KiB"
+        [tasks."images.render"]
+        memory_limit = "2 gigs"
+    "#;
+    let expected = r#"3 problems in /etc/fairstalk/fairstalk.toml
+
+  workers.memory_limit = 512
+    problem: is a number without a unit; units are B, KB, MB, GB, KiB, MiB, GiB
+    remedy:  write for example "512MiB", in quotes
+
+  python.max_memory_per_runner = "1KiB"
+    problem: is not between 1MiB and 1048576GiB
+    remedy:  write a value from "1MiB" to "1048576GiB"
+
+  tasks."images.render".memory_limit = "2 gigs"
+    problem: "gigs" is not a unit of a size
+    remedy:  write a whole number and one of B, KB, MB, GB, KiB, MiB, GiB in quotes, for example "30MiB""#;
+    assert_eq!(said(text), expected);
+}
+
+#[test]
 fn a_syntax_error_has_its_place_and_not_its_line() {
     let problems = said("[broker]\nurl = \"redis://:s3cret@h/0\n[queues]\n");
     assert!(problems.contains("  line 2, column "), "{problems}");

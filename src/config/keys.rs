@@ -7,9 +7,18 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("queues", &["prefix", "count", "default", "names"]),
     (
         "workers",
-        &["processes", "concurrency", "name", "drain_timeout", "liveness_timeout", "restart_min", "restart_max"],
+        &[
+            "processes",
+            "concurrency",
+            "name",
+            "drain_timeout",
+            "liveness_timeout",
+            "restart_min",
+            "restart_max",
+            "memory_limit",
+        ],
     ),
-    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
+    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner", "max_memory_per_runner"]),
     ("tenancy", &["parameter", "header"]),
     ("results", &["url", "expires", "key_prefix"]),
     ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
@@ -24,8 +33,17 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub(super) const TASKS: &str = "tasks";
 
 /// Keys of each `[tasks."name"]`.
-const TASK: &[&str] =
-    &["command", "directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
+const TASK: &[&str] = &[
+    "command",
+    "directory",
+    "env",
+    "max_retries",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "time_limit",
+    "memory_limit",
+];
 
 /// Keys whose values may hold a secret and are never shown, in whatever section.
 const SECRET: &[&str] = &["url", "env"];

@@ -50,15 +50,21 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
     let mut source = Source::new(text, file, surroundings)?;
     source.check_sections();
     let (broker, results) = broker::read(&mut source);
+    let (queues, workers) = (queues::read(&mut source), workers::read(&mut source));
+    let python = tasks::read_python(&mut source);
+    let tenancy = workers::read_tenancy(&mut source);
+    let delivery = queues::read_delivery(&mut source);
+    let (tasks, memory_limits) = tasks::read(&mut source, python.is_some());
     let config = Config {
         broker,
-        queues: queues::read(&mut source),
-        workers: workers::read(&mut source),
-        python: tasks::read_python(&mut source),
-        tenancy: workers::read_tenancy(&mut source),
+        queues,
+        workers,
+        python,
+        tenancy,
         results,
-        delivery: queues::read_delivery(&mut source),
-        tasks: tasks::read(&mut source),
+        delivery,
+        tasks,
+        memory_limits,
         log: workers::read_log(&mut source),
     };
     source.problems.extend(surroundings.environment.unknown());

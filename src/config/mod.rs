@@ -47,6 +47,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[tasks."name"]`
     pub tasks: BTreeMap<String, CommandTask>,
+    /// `memory_limit` of each `[tasks."name"]` without a command: of Python tasks that need another one than all.
+    pub memory_limits: BTreeMap<String, u64>,
     /// `[log]`
     pub log: Log,
 }
@@ -90,6 +92,8 @@ pub struct Workers {
     pub restart_min: Duration,
     /// Longest such wait; default 30 s.
     pub restart_max: Duration,
+    /// A task that uses more memory than so many bytes is killed; none = any amount (default).
+    pub memory_limit: Option<u64>,
 }
 
 /// `[python]`: the application whose tasks run through Celery.
@@ -105,6 +109,8 @@ pub struct Python {
     pub env: BTreeMap<String, String>,
     /// A runner is replaced after so many tasks; none = never (default).
     pub max_tasks_per_runner: Option<u32>,
+    /// A runner that has more resident memory than so many bytes after a task is replaced; none = never (default).
+    pub max_memory_per_runner: Option<u64>,
 }
 
 /// `[tenancy]`: whose task a message is.
@@ -161,6 +167,8 @@ pub struct CommandTask {
     pub retry_jitter: bool,
     /// Killed and failed after this long; none = never (default).
     pub time_limit: Option<Duration>,
+    /// Killed when it uses more memory than so many bytes; none = as in `[workers]` (default).
+    pub memory_limit: Option<u64>,
 }
 
 /// `[log]`
@@ -259,6 +267,24 @@ impl Config {
         let reason = "there is nothing to run: neither [python] nor any [tasks.\"name\"] is given";
         let remedy = "name the Celery application, [python] app = \"imgbackend\", or describe a command task";
         Err(Problems::one("the configuration", Problem::new("python.app", reason, remedy)))
+    }
+}
+
+impl Config {
+    /// Most memory a task of this name may use, in bytes.
+    pub fn memory_limit(&self, task: &str) -> Option<u64> {
+        let own = match self.tasks.get(task) {
+            Some(command) => command.memory_limit,
+            None => self.memory_limits.get(task).copied(),
+        };
+        own.or(self.workers.memory_limit)
+    }
+
+    /// Whether any task has a limit.
+    pub fn limits_memory(&self) -> bool {
+        self.workers.memory_limit.is_some()
+            || !self.memory_limits.is_empty()
+            || self.tasks.values().any(|task| task.memory_limit.is_some())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::load::Source;
 use super::problem::{Complaint, Problem};
+use super::workers::MEMORY;
 use super::written::Written;
 use super::{CommandTask, Python};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
     let interpreter = section.word("interpreter").unwrap_or_else(|| "python3".to_owned());
     let env = section.variables("env").unwrap_or_default();
     let max_tasks_per_runner = section.count("max_tasks_per_runner", 1..=u32::MAX);
+    let max_memory_per_runner = section.size("max_memory_per_runner", MEMORY);
     section.finish();
     Some(Python {
         app: app.unwrap_or_default(),
@@ -32,6 +34,7 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
         },
         env,
         max_tasks_per_runner,
+        max_memory_per_runner,
     })
 }
 
@@ -49,17 +52,27 @@ fn module(written: Written) -> Result<String, Complaint> {
     Err(Complaint::new("is not the name of a Python module", remedy))
 }
 
-pub(super) fn read(source: &mut Source<'_>) -> BTreeMap<String, CommandTask> {
-    let mut tasks = BTreeMap::new();
+/// Commands, and the memory limits of tasks that are none: where there is an application, a table that says nothing but
+/// its limit is about one of its tasks.
+pub(super) fn read(source: &mut Source<'_>, python: bool) -> (BTreeMap<String, CommandTask>, BTreeMap<String, u64>) {
+    let (mut tasks, mut limits) = (BTreeMap::new(), BTreeMap::new());
     for (name, table) in source.take_tasks() {
         if name.is_empty() {
             let remedy = "write the name that producers send, for example [tasks.\"thumbnails.render\"]";
             source.problems.push(Problem::new("tasks.\"\"", "is a task without a name", remedy));
         }
+        let only_limit = |table: &toml::Table| table.len() == 1 && table.contains_key("memory_limit");
+        if python && table.as_table().is_some_and(only_limit) {
+            let mut section = source.task(&name, table);
+            let limit = section.size("memory_limit", MEMORY);
+            section.finish();
+            limits.extend(limit.map(|limit| (name, limit)));
+            continue;
+        }
         let task = read_task(source, &name, table);
         tasks.insert(name, task);
     }
-    tasks
+    (tasks, limits)
 }
 
 fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> CommandTask {
@@ -79,6 +92,7 @@ fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> Command
             .unwrap_or(Duration::from_secs(600)),
         retry_jitter: section.boolean("retry_jitter").unwrap_or(true),
         time_limit: section.duration("time_limit", Duration::from_millis(1)..=30 * DAY),
+        memory_limit: section.size("memory_limit", MEMORY),
     };
     let comparable = !section.refused("retry_backoff") && !section.refused("retry_backoff_max");
     if comparable && task.retry_backoff > task.retry_backoff_max {

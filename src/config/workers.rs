@@ -5,6 +5,7 @@ use super::problem::Complaint;
 use super::reader::Amount;
 use super::written::{Written, plain};
 use super::{Level, Log, LogFormat, TaskLines, Tenancy, Workers};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ const PROCESSES: u32 = 64;
 /// Most slots in each.
 const CONCURRENCY: u32 = 256;
 const DAY: Duration = Duration::from_secs(86_400);
+/// Bounds of a limit on memory: less than the first no program starts with.
+pub(super) const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 pub(super) fn read(source: &mut Source<'_>) -> Workers {
     let cores = source.surroundings.cores.max(1);
@@ -40,6 +43,7 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
             .duration("restart_min", Duration::from_millis(1)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_millis(200)),
         restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
+        memory_limit: section.size("memory_limit", MEMORY),
     };
     if let Err(complaint) = check_name(&workers.name, processes) {
         section.complain("name", complaint);

@@ -14,9 +14,11 @@ use super::signals::{Signals, Wish};
 use super::zygote::Zygote;
 use crate::channel::{Exit, Order};
 use crate::config::Config;
+use crate::memory::cgroup;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest time between two passes.
@@ -44,6 +46,7 @@ pub fn run(config: Config, launcher: Launcher) -> Exit {
     match Supervisor::new(config, launcher) {
         Ok(mut supervisor) => loop {
             if let Some(exit) = supervisor.pass() {
+                supervisor.cgroup.as_deref().into_iter().for_each(cgroup::clear);
                 return exit;
             }
             supervisor.sleep();
@@ -60,6 +63,20 @@ pub fn run(config: Config, launcher: Launcher) -> Exit {
     }
 }
 
+/// Where tasks get cgroups of their own; without, workers look at `/proc`.
+fn prepare_cgroup() -> Option<PathBuf> {
+    match cgroup::prepare() {
+        Ok(base) => {
+            tracing::info!("memory limits are kept by cgroups below {}", base.display());
+            Some(base)
+        }
+        Err(reason) => {
+            tracing::info!("memory limits are kept by looking at /proc: {reason}");
+            None
+        }
+    }
+}
+
 /// The daemon's state.
 pub(super) struct Supervisor {
     pub(super) config: Config,
@@ -69,6 +86,7 @@ pub(super) struct Supervisor {
     pub(super) notifier: Notifier,
     pub(super) fleet: Fleet,
     pub(super) zygote: Option<Zygote>,
+    pub(super) cgroup: Option<PathBuf>,
     pub(super) host: String,
     pub(super) owner: String,
     pub(super) ready: bool,
@@ -90,7 +108,9 @@ impl Supervisor {
         let now = Instant::now();
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let host = host.unwrap_or_else(|_| "localhost".to_owned());
+        let cgroup = config.limits_memory().then(prepare_cgroup).flatten();
         Ok(Self {
+            cgroup,
             backoff: Backoff::new(config.workers.restart_min, config.workers.restart_max)?,
             signals: Signals::register().map_err(StartError::Signals)?,
             notifier: Notifier::from_env(),
@@ -184,7 +204,13 @@ impl Supervisor {
             return;
         }
         let zygote = self.zygote.as_ref().map(Zygote::name);
-        let daemon = Daemon { config: &self.config, host: &self.host, owner: &self.owner, zygote };
+        let daemon = Daemon {
+            config: &self.config,
+            host: &self.host,
+            owner: &self.owner,
+            zygote,
+            cgroup: self.cgroup.as_deref(),
+        };
         for number in self.fleet.start_due(&daemon, &*self.launcher.worker, self.paused, now) {
             if let Some(index) = self.fleet.workers.iter().position(|worker| worker.number == number) {
                 self.worker_ended(index, Ended::Unborn, now);

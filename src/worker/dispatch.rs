@@ -44,11 +44,14 @@ impl Engine {
             started: Instant::now(),
             soft_limit: None,
             hard_limit: None,
+            memory_limit: None,
+            outgrown: None,
             lines: Cell::new(0),
             phase: Phase::Python,
         };
         let plan = intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now);
         work.tenant = self.tenant_of(&work.message);
+        work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
         match plan {
             Plan::Python => self.start_python(work),
             Plan::Command { arguments } => self.start_command(work, &arguments),
@@ -116,6 +119,7 @@ impl Engine {
         let slot = &mut self.slots[index];
         let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &mut slot.work) else { return };
         work.pid = runner.pid;
+        self.memory.began(work.memory_limit, runner.leaf.as_ref());
         story::started(&self.start, work);
         if let Err(malformed) = runner.give(&work.message, &Task::Run) {
             let text = malformed.to_string();
@@ -141,14 +145,18 @@ impl Engine {
         let (lines, exit) = (self.tell.clone(), self.tell.clone());
         story::started(&self.start, &work);
         work.hard_limit = task.time_limit.map(|limit| (work.started + limit, limit.as_secs_f64()));
+        let leaf = work.memory_limit.and_then(|limit| self.memory.leaf(Some(limit)));
         let running = command::start(
             task,
             input.into_bytes(),
+            leaf,
             move |line| drop(lines.send(Event::CommandLine(sequence, line))),
             move |end| drop(exit.send(Event::CommandExit(sequence, end))),
         );
         // A command that could not be started has sent its end already; it is handled like any other.
         work.pid = running.as_ref().map(|running| running.pid);
+        let leaf = running.as_ref().and_then(|running| running.leaf.as_ref());
+        self.memory.began(work.memory_limit, leaf);
         work.phase = running.map_or(Phase::Stopping, Phase::Command);
         self.place(work);
     }

@@ -41,6 +41,8 @@ pub enum Reason {
     UnknownTask,
     /// Its runner died too often.
     Lost,
+    /// It outgrew its memory limit.
+    Memory,
     /// A command task with a callback, chain or chord, which only Celery can go on with.
     Canvas,
 }
@@ -54,6 +56,7 @@ impl Reason {
             Reason::TooLarge => "too-large",
             Reason::UnknownTask => "unknown-task",
             Reason::Lost => "runner-lost",
+            Reason::Memory => "oom",
             Reason::Canvas => "command-in-canvas",
         }
     }

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod exchange;
 pub mod intake;
 pub mod link;
+pub mod memory;
 pub mod recovery;
 pub mod runners;
 pub mod settle;

@@ -96,7 +96,8 @@ impl Engine {
             let tell = self.tell.clone();
             let tell = move |said| drop(tell.send(Event::Runner(number, said)));
             let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner };
-            match PythonRunner::start(zygote, &wanted, tell).await {
+            let leaf = self.memory.leaf(self.start.config.workers.memory_limit);
+            match PythonRunner::start(zygote, &wanted, leaf, tell).await {
                 Ok(runner) => slot.runner = RunnerState::Starting(runner),
                 Err(error) => {
                     tracing::error!(%error, "can't start a runner");
@@ -152,6 +153,7 @@ impl Engine {
     fn runner_died(&mut self, index: usize, how: &str) {
         let slot = &mut self.slots[index];
         let retired = matches!(slot.runner, RunnerState::Retiring(_));
+        let killed = slot.runner.process().and_then(|runner| runner.leaf.as_ref()?.outgrown());
         slot.runner_died(Instant::now());
         if retired {
             slot.failures = 0;
@@ -166,6 +168,10 @@ impl Engine {
             }
             Phase::Recording(_) | Phase::Command(_) => {}
             Phase::Stopping => self.hand_back(index, false),
+            Phase::Python if work.outgrown.or(killed).is_some() => {
+                let peak = work.outgrown.or(killed).unwrap_or_default();
+                self.python_outgrew(index, peak);
+            }
             Phase::Python => {
                 story::lost(&self.start, work, how);
                 if work.message.deliveries + 1 < self.start.config.delivery.max_deliveries {
@@ -226,8 +232,10 @@ impl Engine {
     /// A runner that has done its share goes, and a fresh one comes.
     pub(super) fn retire_if_old(&mut self, index: usize) {
         let limit = self.start.config.python.as_ref().and_then(|python| python.max_tasks_per_runner);
+        let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
+        let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if limit.is_some_and(|limit| slot.finished >= limit)
+        if (bloated || limit.is_some_and(|limit| slot.finished >= limit))
             && slot.runner.retire()
             && let Some(runner) = slot.runner.process()
         {

@@ -6,6 +6,7 @@ use super::story::{self, Letter};
 use super::work::{Phase, Record, Work};
 use crate::broker::{Action, Claim, Settlement, Store};
 use crate::config::CommandTask;
+use crate::memory::cgroup::Leaf;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};
 use crate::runner::command::{self, CommandExit, Verdict};
@@ -59,6 +60,14 @@ impl Engine {
             return self.hand_back(index, false);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        let killed = match &work.phase {
+            Phase::Command(command) => command.leaf.as_ref().and_then(Leaf::outgrown),
+            _ => None,
+        };
+        if let Some(peak) = killed.or(work.outgrown).filter(|_| !succeeded(exit)) {
+            self.count(Outcome::Failure);
+            return self.command_outgrew(work, peak);
+        }
         let Some(task) = self.start.config.tasks.get(&work.message.headers.task).cloned() else { return };
         let verdict = match work.hard_limit {
             Some((limit, seconds)) if std::time::Instant::now() >= limit && !succeeded(exit) => {

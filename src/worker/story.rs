@@ -84,6 +84,12 @@ pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
     tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
 }
 
+/// A task was killed for using too much memory.
+pub fn outgrew(start: &Start, work: &Work, why: &str, peak: u64) {
+    dropped(start, work);
+    tell!(error, start, work, { fields::OUTCOME => "oom", fields::MEMORY_PEAK => peak }, "killed: {why}");
+}
+
 /// A task that ran goes back to the front of its queue, as it came.
 pub fn handed_back(start: &Start, work: &Work) {
     dropped(start, work);

@@ -27,6 +27,10 @@ pub struct Work {
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
     pub hard_limit: Option<(Instant, f64)>,
+    /// Most memory it may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// What it used when it was killed for that, in bytes.
+    pub outgrown: Option<u64>,
     /// Lines it has written so far.
     pub lines: Cell<u64>,
     /// How far it is.

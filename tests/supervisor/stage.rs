@@ -237,6 +237,7 @@ pub fn config() -> Config {
             liveness_timeout: Duration::from_secs(5),
             restart_min: Duration::from_millis(50),
             restart_max: Duration::from_millis(800),
+            memory_limit: None,
         },
         python: None,
         tenancy: Tenancy { parameter: None, header: None },
@@ -249,6 +250,7 @@ pub fn config() -> Config {
             max_message_size: 1 << 26,
         },
         tasks: BTreeMap::new(),
+        memory_limits: BTreeMap::new(),
         log: Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() },
     }
 }
@@ -261,6 +263,7 @@ pub fn python() -> Config {
         interpreter: std::env::current_exe().expect("this"),
         env: BTreeMap::new(),
         max_tasks_per_runner: None,
+        max_memory_per_runner: None,
     };
     Config { python: Some(python), ..config() }
 }

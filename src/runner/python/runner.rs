@@ -2,6 +2,7 @@
 
 use super::frames::{self, Task};
 use super::zygote::{Wanted, Zygote};
+use crate::memory::cgroup::Leaf;
 use crate::message::{Malformed, Message};
 use crate::runner::Said;
 use rustix::fd::OwnedFd;
@@ -23,18 +24,21 @@ const PIPE_CHUNKS: usize = 5;
 pub struct PythonRunner {
     /// Pid, once the zygote has told it.
     pub pid: Option<u32>,
+    /// The cgroup it is in, if it is in one of its own.
+    pub leaf: Option<Leaf>,
     pidfd: Option<OwnedFd>,
     writer: Rc<tokio::sync::Mutex<OwnedWriteHalf>>,
 }
 
 impl PythonRunner {
-    /// Asks the zygote for a runner; what it says goes to `tell`. The runner is usable after [`Said::Ready`].
+    /// Asks the zygote for a runner; what it says goes to `tell`; it will be in the cgroup `leaf`. The runner is usable after [`Said::Ready`].
     ///
     /// # Errors
     /// If descriptors run out or the zygote is gone.
     pub async fn start(
         zygote: &Zygote,
         wanted: &Wanted<'_>,
+        leaf: Option<Leaf>,
         tell: impl Fn(Said) + 'static,
     ) -> io::Result<PythonRunner> {
         let (ours, theirs) = StdUnixStream::pair()?;
@@ -42,9 +46,10 @@ impl PythonRunner {
         ours.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let output = pipe::Receiver::from_owned_fd(output.into())?;
-        zygote.spawn(wanted, theirs.into(), their_output.into()).await?;
+        let door = leaf.as_ref().map(Leaf::door);
+        zygote.spawn(wanted, door.as_deref(), theirs.into(), their_output.into()).await?;
         tokio::task::spawn_local(listen(reader, output, tell));
-        Ok(PythonRunner { pid: None, pidfd: None, writer: Rc::new(tokio::sync::Mutex::new(writer)) })
+        Ok(PythonRunner { pid: None, leaf, pidfd: None, writer: Rc::new(tokio::sync::Mutex::new(writer)) })
     }
 
     /// The zygote has told its pid.
