@@ -22,7 +22,7 @@ const DAEMON: &str = "daemon";
 /// How names of leaves begin.
 const LEAF: &str = "task-";
 
-/// Makes the cgroup of this process ready to hold leaves, and moves the process to [`DAEMON`] in it. To be called
+/// Makes the cgroup of this process ready to hold leaves, and moves the process to `daemon` in it. To be called
 /// before any child is started. What a killed predecessor has left in it is killed and removed.
 ///
 /// # Errors
@@ -72,8 +72,20 @@ fn prepare_at(base: &Path, pid: u32) -> Result<(), String> {
     })
 }
 
+/// Undoes what [`prepare`] has done, as far as it can be: to be called when all children are gone. Under systemd the
+/// whole tree goes with the service; elsewhere the next daemon finds it as this one did.
+pub fn restore(base: &Path) {
+    clear(base);
+    let undone = fs::write(base.join("cgroup.subtree_control"), "-memory")
+        .and_then(|()| fs::write(base.join("cgroup.procs"), std::process::id().to_string()))
+        .and_then(|()| fs::remove_dir(base.join(DAEMON)));
+    if let Err(error) = undone {
+        tracing::debug!("{} is left as it is: {error}", base.display());
+    }
+}
+
 /// Kills whatever is in the leaves below `base` and removes them, as far as they are empty by then.
-pub fn clear(base: &Path) {
+fn clear(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(LEAF) {
             remove(&entry.path());

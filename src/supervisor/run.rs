@@ -50,7 +50,7 @@ pub fn run(config: Config, launcher: Launcher, loader: Loader) -> Exit {
     match Supervisor::new(config, launcher, loader) {
         Ok(mut supervisor) => loop {
             if let Some(exit) = supervisor.pass() {
-                supervisor.cgroup.as_deref().into_iter().for_each(cgroup::clear);
+                supervisor.cgroup.as_deref().into_iter().for_each(cgroup::restore);
                 return exit;
             }
             supervisor.sleep();

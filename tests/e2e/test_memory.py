@@ -40,36 +40,37 @@ def delegated_tree():
 
 
 @pytest.fixture(params=["cgroup", "proc"])
-def start(request, celery_app, fairstalk):
-    """`start(sections)`: a daemon that keeps the limits in this way."""
+def unit(request):
+    """A cgroup as systemd makes one for a service, gone after everything that ran in it; None to do without."""
     if request.param == "proc":
-
-        def start_plain(**sections):
-            daemon = fairstalk(log={"format": "json"}, **sections)
-            daemon.wait_log("memory limits are kept by looking at /proc: ")
-            return daemon
-
-        yield start_plain
+        yield None
         return
     unit, reason = delegated_tree()
     if reason:
         pytest.skip(reason)
+    yield unit
+    for folder in [*(path for path in unit.iterdir() if path.is_dir()), unit]:
+        eventually(lambda: not still_there(folder), what=str(folder))
 
-    def start_in(**sections):
-        enter = ["/bin/sh", "-c", 'echo $$ > "$0"/cgroup.procs; exec "$@"', unit]
+
+@pytest.fixture
+def start(unit, celery_app, fairstalk):
+    """`start(workers={…})`: a daemon that keeps the limits in this way."""
+
+    def start(**sections):
+        if unit is None:
+            daemon = fairstalk(log={"format": "json"}, **sections)
+            daemon.wait_log("memory limits are kept by looking at /proc: ")
+            return daemon
+        enter = ["/bin/sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', unit]
         daemon = fairstalk(log={"format": "json"}, before=enter, **sections)
-        daemon.unit = unit
         daemon.wait_log("memory limits are kept by cgroups below ")
         return daemon
 
-    yield start_in
-    # The daemon is killed or ended by its own fixture after this, so its group is moved out of the way first.
-    (unit / "cgroup.kill").write_text("1")
-    for folder in [*(path for path in unit.iterdir() if path.is_dir()), unit]:
-        eventually(lambda: not folder.exists() or not removed(folder), what=str(folder))
+    return start
 
 
-def removed(folder):
+def still_there(folder):
     """Whether a cgroup still is there after an attempt to remove it."""
     try:
         folder.rmdir()
@@ -194,13 +195,13 @@ def test_a_runner_that_keeps_much_is_replaced(celery_app, fairstalk, client):
     assert daemon.dead_letters() == []
 
 
-def test_cgroups_go_with_what_was_in_them(start, client):
+def test_cgroups_go_with_what_was_in_them(start, unit):
     """One leaf for each runner, none for those that are gone, none after the end; without cgroups none at all."""
     daemon = start(workers={"processes": 1, "concurrency": 2, "memory_limit": LIMIT})
-    unit = getattr(daemon, "unit", None)
     if unit is None:
         assert not [pid for pid in daemon.pids("runner of") if "task-" in Path(f"/proc/{pid}/cgroup").read_text()]
         return
+
     def leaves():
         return {path.name for path in unit.iterdir() if path.name.startswith("task-")}
 
@@ -213,4 +214,4 @@ def test_cgroups_go_with_what_was_in_them(start, client):
     os.kill(worker, 9)
     eventually(lambda: len(now := leaves()) == 2 and not now & before, PATIENCE, lambda: str(leaves()))
     daemon.stop()
-    assert leaves() == set()
+    assert not [path for path in unit.iterdir() if path.is_dir()]

@@ -105,14 +105,14 @@ async fn listen(mut reader: OwnedReadHalf, output: pipe::Receiver, tell: impl Fn
     while open || output.is_some() {
         tokio::select! {
             more = async { output.as_mut()?.pipe.readable().await.ok() }, if output.is_some() => {
-                if more.is_none() || !output.as_mut().is_some_and(|lines| lines.take(1, &tell)) {
+                if more.is_none() || !output.as_mut().is_some_and(|lines| lines.take(1, |pipe, chunk| pipe.try_read(chunk), &tell)) {
                     output = None;
                 }
                 // A task that writes without end must not keep the worker from everything else.
                 tokio::task::yield_now().await;
             }
             read = reader.read_buf(&mut buffer), if open => {
-                if output.as_mut().is_some_and(|lines| !lines.take(PIPE_CHUNKS, &tell)) {
+                if output.as_mut().is_some_and(|lines| !lines.take(PIPE_CHUNKS, read_now, &tell)) {
                     output = None;
                 }
                 if !matches!(read, Ok(count) if count > 0) || !say(&mut buffer, &tell) {
@@ -138,6 +138,11 @@ fn say(buffer: &mut Vec<u8>, tell: &impl Fn(Said)) -> bool {
     }
 }
 
+/// Reads what is in the pipe at this moment: what tokio knows of it may be as old as its last look at all descriptors.
+fn read_now(pipe: &pipe::Receiver, chunk: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(pipe, chunk)?)
+}
+
 /// Lines of raw output: what C libraries and the task's own child processes write.
 struct Lines {
     pipe: pipe::Receiver,
@@ -146,10 +151,15 @@ struct Lines {
 
 impl Lines {
     /// Tells the lines that are there, in so many reads at most; false at the end of them.
-    fn take(&mut self, reads: usize, tell: &impl Fn(Said)) -> bool {
+    fn take(
+        &mut self,
+        reads: usize,
+        read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+        tell: &impl Fn(Said),
+    ) -> bool {
         let mut chunk = [0; MAX_LINE];
         for _ in 0..reads {
-            match self.pipe.try_read(&mut chunk) {
+            match read(&self.pipe, &mut chunk) {
                 Ok(0) => {
                     self.flush(tell);
                     return false;
