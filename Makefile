@@ -7,13 +7,19 @@ CARGO_HOME ?= $(HOME)/.cargo
 RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix=$(CARGO_HOME)=cargo" \
 	cargo build --release --locked
 
-.PHONY: demo test test-rust test-e2e lint bench build pages deb setup clean
+# The system tests boot containers. Where there is no sudo either, they are skipped, and say so.
+AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
+
+# The suites wait for events, but a machine that runs two of them at once makes the waits long.
+.NOTPARALLEL:
+
+.PHONY: demo test test-rust test-e2e test-system lint bench build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
 	$(VENV)/python examples/demo.py
 
-test: test-rust test-e2e  ## Every test
+test: test-rust test-e2e test-system  ## Every test
 
 test-rust: setup
 	cargo test --locked
@@ -22,7 +28,13 @@ test-e2e:
 	@sh tests/setup.sh package
 	cargo build --locked
 	cargo build --locked --example pages
-	$(VENV)/python -m pytest tests
+	$(VENV)/python -m pytest tests/e2e tests/package
+
+test-system: pages  ## The package in a booted Debian container; needs root or sudo
+	@sh tests/setup.sh package
+	cargo build --locked
+	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
+		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
 
 lint:  ## What CI asks of the sources
 	cargo fmt --check
@@ -46,4 +58,5 @@ setup:  ## redis-server and a Python environment in target/venv
 	@sh tests/setup.sh
 
 clean:
+	if [ -d target/system ]; then $(AS_ROOT) rm -rf target/system; fi
 	rm -rf target

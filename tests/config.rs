@@ -148,7 +148,7 @@ fn a_typo_at_each_level_is_an_error_with_a_suggestion() {
 
   log.zzz
     problem: there is no such key
-    remedy:  take it out; known here are level, tasks, format"#;
+    remedy:  take it out; known here are level, tasks, format, journal_socket, storm_window, storm_lines, storm_output, task_output"#;
     assert_eq!(said(text), expected);
     assert!(said("concurrency = 3").contains("it belongs into [workers]"));
 }
@@ -224,6 +224,96 @@ fn all_problems_are_told_at_once() {
   log.level = "warn"
     problem: is not a word known here
     remedy:  did you mean "warning"? Known are "debug", "info", "warning", "error""#;
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn what_bounds_the_log_is_checked() {
+    let text = r#"
+        [log]
+        format = "jurnal"
+        journal_socket = "run/socket"
+        storm_window = "1ms"
+        storm_lines = -1
+        storm_output = "many"
+        task_output = 9999999999
+    "#;
+    let expected = r#"6 problems in /etc/fairstalk/fairstalk.toml
+
+  log.format = "jurnal"
+    problem: is not a word known here
+    remedy:  did you mean "journal"? Known are "auto", "text", "json", "journal"
+
+  log.journal_socket = "run/socket"
+    problem: is not an absolute path
+    remedy:  write the whole path, from / on
+
+  log.storm_window = "1ms"
+    problem: is not between 1s and 1h
+    remedy:  write a value from "1s" to "1h"
+
+  log.storm_lines = -1
+    problem: is not between 0 and 1000000
+    remedy:  write a number from 0 to 1000000
+
+  log.storm_output = "many"
+    problem: is not a whole number
+    remedy:  write a number from 0 to 1000000
+
+  log.task_output = 9999999999
+    problem: is not between 0 and 1000000000
+    remedy:  write a number from 0 to 1000000000"#;
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn memory_limits_are_for_all_or_for_one_task() {
+    let config = good(
+        r#"
+        [workers]
+        memory_limit = "1GiB"
+        [python]
+        app = "imgbackend"
+        max_memory_per_runner = "300MiB"
+        [tasks."images.render"]
+        memory_limit = "2GiB"
+        [tasks.convert]
+        command = ["convert"]
+        memory_limit = "64MiB"
+        [tasks.echo]
+        command = ["cat"]
+    "#,
+    );
+    let limits = ["images.render", "images.thumbnail", "convert", "echo"].map(|task| config.memory_limit(task));
+    assert_eq!(limits, [Some(2 << 30), Some(1 << 30), Some(64 << 20), Some(1 << 30)]);
+    assert_eq!(config.tasks.keys().collect::<Vec<_>>(), ["convert", "echo"]);
+    assert_eq!(config.python.as_ref().unwrap().max_memory_per_runner, Some(300 << 20));
+    assert!(config.limits_memory() && !good("").limits_memory());
+
+    // Without an application there is no task it could be about.
+    assert_eq!(keys("[tasks.a]\nmemory_limit = \"2GiB\""), ["tasks.\"a\".command"]);
+    let text = r#"
+        [workers]
+        memory_limit = 512
+        [python]
+        app = "imgbackend"
+        max_memory_per_runner = "1KiB"
+        [tasks."images.render"]
+        memory_limit = "2 gigs"
+    "#;
+    let expected = r#"3 problems in /etc/fairstalk/fairstalk.toml
+
+  workers.memory_limit = 512
+    problem: is a number without a unit; units are B, KB, MB, GB, KiB, MiB, GiB
+    remedy:  write for example "512MiB", in quotes
+
+  python.max_memory_per_runner = "1KiB"
+    problem: is not between 1MiB and 1048576GiB
+    remedy:  write a value from "1MiB" to "1048576GiB"
+
+  tasks."images.render".memory_limit = "2 gigs"
+    problem: "gigs" is not a unit of a size
+    remedy:  write a whole number and one of B, KB, MB, GB, KiB, MiB, GiB in quotes, for example "30MiB""#;
     assert_eq!(said(text), expected);
 }
 

@@ -17,6 +17,8 @@ pub enum Reason {
     Lost,
     /// It had started, is delivered at most once, and did not come to its end.
     AtMostOnce,
+    /// It outgrew its memory limit.
+    Memory,
     /// It has failed for good.
     Failed,
     /// It refused its message (`Reject`).
@@ -25,7 +27,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Malformed,
         Reason::Refused,
         Reason::TooLarge,
@@ -33,6 +35,7 @@ impl Reason {
         Reason::Canvas,
         Reason::Lost,
         Reason::AtMostOnce,
+        Reason::Memory,
         Reason::Failed,
         Reason::Rejected,
     ];
@@ -47,6 +50,7 @@ impl Reason {
             Reason::Canvas => "command-in-canvas",
             Reason::Lost => "runner-lost",
             Reason::AtMostOnce => "at-most-once",
+            Reason::Memory => "oom",
             Reason::Failed => "failed",
             Reason::Rejected => "rejected",
         }
@@ -62,6 +66,7 @@ impl Reason {
             Reason::Canvas => "a command task can't be part of a canvas",
             Reason::Lost => "its runner or worker died under it, and it was not to be tried again",
             Reason::AtMostOnce => "it had started, did not come to its end, and is delivered at most once",
+            Reason::Memory => "it outgrew its memory limit",
             Reason::Failed => "it has failed for good",
             Reason::Rejected => "the task refused its message",
         }
@@ -71,7 +76,7 @@ impl Reason {
     pub fn began(self) -> bool {
         match self {
             Reason::Malformed | Reason::Refused | Reason::TooLarge | Reason::UnknownTask | Reason::Canvas => false,
-            Reason::Lost | Reason::AtMostOnce | Reason::Failed | Reason::Rejected => true,
+            Reason::Lost | Reason::AtMostOnce | Reason::Memory | Reason::Failed | Reason::Rejected => true,
         }
     }
 

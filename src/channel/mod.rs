@@ -8,6 +8,7 @@ pub mod control;
 
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Process exit codes, shared by every command and process of the daemon (numbers from sysexits.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub struct Start {
     pub node: String,
     /// Abstract socket name (without the leading NUL) of the zygote, if there is a `[python]` section.
     pub zygote: Option<Vec<u8>>,
+    /// Folder in which the worker may make cgroups for what it runs.
+    pub cgroup: Option<PathBuf>,
     /// Owners known to be dead whose claims to put back before the first claim.
     pub recover: Vec<String>,
 }

@@ -10,18 +10,14 @@ use crate::telemetry;
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Form of log lines: auto, text or json; wins over the configuration
+    /// Form of log lines: auto, text, json or journal; wins over the configuration
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
 }
 
 fn log_format(word: &str) -> Result<LogFormat, String> {
-    match word {
-        "auto" => Ok(LogFormat::Auto),
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("write auto, text or json".to_owned()),
-    }
+    let found = LogFormat::WORDS.iter().find(|(known, _)| *known == word);
+    found.map(|(_, format)| *format).ok_or_else(|| "write auto, text, json or journal".to_owned())
 }
 
 /// Runs until told to stop.
@@ -37,7 +33,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         Ok(config)
     };
     let config = loader()?;
-    telemetry::init("supervisor", config.log.level, config.log.format);
+    telemetry::init("supervisor", &config.log);
     let launcher = Launcher::own_image(ZygoteLauncher {
         command: Box::new(|python, _| launch::command(python)),
         bootstrap: Box::new(|config, listener| match &config.python {

@@ -16,9 +16,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "reload_timeout",
             "restart_min",
             "restart_max",
+            "memory_limit",
         ],
     ),
-    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
+    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner", "max_memory_per_runner"]),
     ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
     (
@@ -33,7 +34,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "keep_failed",
         ],
     ),
-    ("log", &["level", "tasks", "format"]),
+    (
+        "log",
+        &["level", "tasks", "format", "journal_socket", "storm_window", "storm_lines", "storm_output", "task_output"],
+    ),
     (TASKS, TASK),
 ];
 
@@ -52,6 +56,7 @@ const TASK: &[&str] = &[
     "time_limit",
     "delivery",
     "keep_failed",
+    "memory_limit",
 ];
 
 /// Keys whose values may hold a secret and are never shown, in whatever section.

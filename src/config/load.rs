@@ -52,15 +52,21 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
     source.check_sections();
     let (broker, results) = broker::read(&mut source);
     let mut own_delivery = BTreeMap::new();
+    let (queues, workers) = (queues::read(&mut source), workers::read(&mut source));
+    let python = tasks::read_python(&mut source);
+    let tenancy = tenancy::read(&mut source);
+    let delivery = queues::read_delivery(&mut source);
+    let (tasks, memory_limits) = tasks::read(&mut source, &mut own_delivery);
     let mut config = Config {
         broker,
-        queues: queues::read(&mut source),
-        workers: workers::read(&mut source),
-        python: tasks::read_python(&mut source),
-        tenancy: tenancy::read(&mut source),
+        queues,
+        workers,
+        python,
+        tenancy,
         results,
-        delivery: queues::read_delivery(&mut source),
-        tasks: tasks::read(&mut source, &mut own_delivery),
+        delivery,
+        tasks,
+        memory_limits,
         log: workers::read_log(&mut source),
     };
     config.delivery.tasks = own_delivery;

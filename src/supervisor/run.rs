@@ -18,9 +18,11 @@ use super::worker::Daemon;
 use super::zygote::Zygote;
 use crate::channel::{Exit, Order};
 use crate::config::Config;
+use crate::memory::cgroup;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest time between two passes.
@@ -48,6 +50,7 @@ pub fn run(config: Config, launcher: Launcher, loader: Loader) -> Exit {
     match Supervisor::new(config, launcher, loader) {
         Ok(mut supervisor) => loop {
             if let Some(exit) = supervisor.pass() {
+                supervisor.cgroup.as_deref().into_iter().for_each(cgroup::restore);
                 return exit;
             }
             supervisor.sleep();
@@ -60,6 +63,20 @@ pub fn run(config: Config, launcher: Launcher, loader: Loader) -> Exit {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             tracing::error!("{error}{cause}");
             Exit::Internal
+        }
+    }
+}
+
+/// Where tasks get cgroups of their own; without, workers look at `/proc`.
+fn prepare_cgroup() -> Option<PathBuf> {
+    match cgroup::prepare() {
+        Ok(base) => {
+            tracing::info!("memory limits are kept by cgroups below {}", base.display());
+            Some(base)
+        }
+        Err(reason) => {
+            tracing::info!("memory limits are kept by looking at /proc: {reason}");
+            None
         }
     }
 }
@@ -81,6 +98,8 @@ pub(super) struct Supervisor {
     pub(super) current: u32,
     /// Highest number of a generation until now.
     pub(super) newest: u32,
+    /// Where tasks get cgroups of their own, if a limit was configured at the start.
+    pub(super) cgroup: Option<PathBuf>,
     pub(super) host: String,
     pub(super) owner: String,
     pub(super) ready: bool,
@@ -112,7 +131,9 @@ impl Supervisor {
         let now = Instant::now();
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let host = host.unwrap_or_else(|_| "localhost".to_owned());
+        let cgroup = config.limits_memory().then(prepare_cgroup).flatten();
         Ok(Self {
+            cgroup,
             backoff: Backoff::new(config.workers.restart_min, config.workers.restart_max)?,
             signals: Signals::register().map_err(StartError::Signals)?,
             notifier: Notifier::from_env(),
@@ -223,7 +244,8 @@ impl Supervisor {
         let daemon = |number: u32| {
             let generation = self.generations.iter().find(|generation| generation.number == number)?;
             let zygote = generation.zygote.as_ref().map(Zygote::name);
-            Some(Daemon { config: &generation.config, host: &self.host, owner: &self.owner, zygote })
+            let cgroup = self.cgroup.as_deref();
+            Some(Daemon { config: &generation.config, host: &self.host, owner: &self.owner, zygote, cgroup })
         };
         for index in self.fleet.start_due(daemon, &*self.launcher.worker, self.paused, now).into_iter().rev() {
             self.worker_ended(index, Ended::Unborn, now);

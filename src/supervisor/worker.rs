@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::telemetry::fields;
 use nix::sys::signal::Signal;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Daemon<'a> {
     pub owner: &'a str,
     /// Name of the zygote's socket.
     pub zygote: Option<&'a [u8]>,
+    /// Folder in which workers may make cgroups.
+    pub cgroup: Option<&'a Path>,
 }
 
 /// One worker: a slot, and the process in it.
@@ -99,6 +102,7 @@ impl Worker {
             owner: self.owner.clone(),
             node: daemon.config.workers.node_name(self.number, daemon.host),
             zygote: daemon.zygote.map(<[u8]>::to_vec),
+            cgroup: daemon.cgroup.map(Path::to_owned),
             recover: self.recover.clone(),
         }));
         self.order(&order);

@@ -5,6 +5,7 @@ use super::intake::{self, Plan};
 use super::letter::Letter;
 use super::rules::Rules;
 use super::slots::RunnerState;
+use super::story;
 use super::tail::Tail;
 use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Claim, Reason, Settlement};
@@ -14,6 +15,7 @@ use crate::results::State;
 use crate::runner::python::frames::Task;
 use crate::runner::{Exception, worker_lost};
 use serde_json::json;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -42,7 +44,7 @@ impl Engine {
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(task));
         let rules = Rules::of(&self.start.config.delivery, task, info);
         let flow = claim.flow.unwrap_or_else(|| self.flow_of(&message, &queue));
-        let work = Work {
+        let mut work = Work {
             sequence: claim.sequence,
             list: claim.list,
             queue,
@@ -52,15 +54,22 @@ impl Engine {
             started: Instant::now(),
             soft_limit: None,
             hard_limit: None,
+            memory_limit: None,
+            outgrown: None,
+            lines: Cell::new(0),
             rules,
             noted: false,
             tail: Tail::default(),
             phase: Phase::Python,
         };
+        work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
         match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now) {
             Plan::Python => self.take_python(work),
             Plan::Command(arguments) => self.take_command(work, arguments),
-            Plan::Delay(due) => self.settle(work, |message| Action::Delay { message, due }),
+            Plan::Delay(due) => {
+                story::delayed(&self.start, &work, due);
+                self.settle(work, |message| Action::Delay { message, due });
+            }
             Plan::Expired => self.expired(work),
             Plan::Unknown => self.unknown(work, now),
             Plan::Lost => self.lost(work, now),
@@ -99,6 +108,7 @@ impl Engine {
 
     /// Too late: not run, and whoever waits for the result is told.
     fn expired(&mut self, work: Work) {
+        story::expired(&self.start, &work);
         if self.start.config.tasks.contains_key(&work.message.headers.task) {
             let exception =
                 Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!(["expired"]) };

@@ -4,6 +4,7 @@ use super::exchange::Exchange;
 use super::lanes::Gaze;
 use super::letter::Death;
 use super::link::{Orders, Reports};
+use super::memory::Guard;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -61,6 +62,8 @@ pub struct Engine {
     pub(super) zygote_number: u64,
     pub(super) registry: Option<Registry>,
     pub(super) slots: Vec<Slot>,
+    /// Keeps the memory limits.
+    pub(super) memory: Guard,
     /// Dead owners the zygote was asked about.
     pub(super) fencing: Vec<String>,
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
@@ -93,8 +96,10 @@ impl Engine {
         let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
+        let memory = Guard::new(&start);
         let mut engine = Engine {
             start,
+            memory,
             reports,
             orders,
             exchange,
@@ -132,6 +137,8 @@ impl Engine {
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
+            self.watch_memory(Instant::now());
+            crate::telemetry::tell_suppressed();
             if let Some(exit) = self.drained().await? {
                 return Ok(exit);
             }
@@ -214,6 +221,7 @@ impl Engine {
         if self.exchange.is_connected() {
             sooner(self.look_due());
         }
+        sooner(self.memory.look_at);
         if let Claiming::Draining(deadline) = self.claiming {
             let passed = self.handed_back.is_some();
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));

@@ -60,6 +60,7 @@ pub struct Letter<'a> {
     message: Option<&'a Message>,
     work: Option<&'a Work>,
     death: Option<&'a Death>,
+    memory_peak: Option<u64>,
     exception: Option<&'a str>,
     traceback: Option<&'a str>,
 }
@@ -67,8 +68,8 @@ pub struct Letter<'a> {
 impl<'a> Letter<'a> {
     /// About a message nobody could read.
     pub fn new(reason: Reason, detail: &'a str, queue: &'a str, now: i64) -> Letter<'a> {
-        let (message, work, death, exception, traceback) = (None, None, None, None, None);
-        Letter { reason, detail, queue, now, message, work, death, exception, traceback }
+        let (message, work, death, memory_peak, exception, traceback) = (None, None, None, None, None, None);
+        Letter { reason, detail, queue, now, message, work, death, memory_peak, exception, traceback }
     }
 
     /// About a message that was not under way here.
@@ -84,6 +85,11 @@ impl<'a> Letter<'a> {
     /// With the end of what ran it.
     pub fn died(self, death: &'a Death) -> Letter<'a> {
         Letter { death: Some(death), ..self }
+    }
+
+    /// With the most memory it used, in bytes.
+    pub fn peak(self, bytes: u64) -> Letter<'a> {
+        Letter { memory_peak: Some(bytes), ..self }
     }
 
     /// With its exception.
@@ -114,6 +120,8 @@ impl<'a> Letter<'a> {
             { fields::QUEUE } = self.queue,
             { fields::TENANT } = tenant,
             { fields::WORKER } = start.worker,
+            { fields::ATTEMPT } = headers.map(|headers| headers.attempt()),
+            { fields::MEMORY_PEAK } = self.memory_peak,
             { fields::OUTCOME } = "dead-letter",
             "to the dead letters, {}: {}",
             self.reason.word(),
@@ -140,6 +148,7 @@ impl<'a> Letter<'a> {
         }
         add("signal", self.death.and_then(|death| death.signal).into());
         add("exit_code", self.death.and_then(|death| death.exit_code).into());
+        add("memory_peak", self.memory_peak.into());
         add("exception", self.exception.into());
         let end = |text: &'a str| &text[text.ceil_char_boundary(text.len().saturating_sub(TRACEBACK))..];
         add("traceback", self.traceback.filter(|traceback| !traceback.is_empty()).map(end).into());

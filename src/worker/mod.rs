@@ -13,6 +13,7 @@ pub mod intake;
 mod lanes;
 pub mod letter;
 pub mod link;
+pub mod memory;
 pub mod recovery;
 pub mod rules;
 pub mod runners;
@@ -59,7 +60,7 @@ async fn run() -> Exit {
         // Executed through /proc/self/exe, it would be "exe" to ps and top. Cosmetic, so failure is ignored.
         let _ = prctl::set_name(&short);
     }
-    crate::telemetry::init(&name, start.config.log.level, start.config.log.format);
+    crate::telemetry::init(&name, &start.config.log);
     if health::speaks(&start) {
         tokio::task::spawn_local(health::warn(start.config.clone()));
     }
@@ -72,6 +73,7 @@ async fn run() -> Exit {
         reports.send(Report::Failed { exit, message });
         exit
     });
+    crate::telemetry::tell_all_suppressed();
     reports.flush().await;
     exit
 }

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::exchange::Trouble;
 use super::letter::Letter;
+use super::story;
 use crate::broker::{Action, Claim, Reason, Settlement, Step, Store};
 use crate::config::Results;
 use crate::fairness::flow;
@@ -79,7 +80,7 @@ impl Engine {
             let now = self.exchange.now();
             // The latest first, which costs least: each goes in front of the one before.
             let settlements: Vec<Settlement> =
-                claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
+                claims.into_iter().rev().map(|claim| self.given_back(owner, claim, now)).collect();
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
             let step = Step::settling(owner, &settlements);
             self.exchange.stepper.call(connection, &step).await?;
@@ -93,7 +94,7 @@ impl Engine {
 
     /// What becomes of a claim whose owner is dead. One whose task was started for good is not run again: it
     /// becomes a dead letter, and whoever waits for its result is told.
-    pub(super) fn given_back(&self, claim: Claim, now: i64) -> Settlement {
+    pub(super) fn given_back(&self, owner: &str, claim: Claim, now: i64) -> Settlement {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
         let registry = self.registry.as_ref();
         if claim.started {
@@ -121,7 +122,8 @@ impl Engine {
                 Action::Dead { message: message.raw, entry }
             }
             Ok(message) => {
-                flow.get_or_insert_with(|| self.flow_of(&message, &queue));
+                let flow = flow.get_or_insert_with(|| self.flow_of(&message, &queue));
+                story::recovered(&self.start, owner, &queue, &message, flow::tenant_of(flow));
                 Action::Front(rewrite::redelivered(&message, true))
             }
             // Whoever claims it next sees for himself.

@@ -122,7 +122,8 @@ impl Engine {
             let tell = self.tell.clone();
             let tell = move |said| drop(tell.send(Event::Runner(number, said)));
             let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner };
-            match PythonRunner::start(zygote, &wanted, tell).await {
+            let leaf = self.memory.leaf(self.start.config.workers.memory_limit);
+            match PythonRunner::start(zygote, &wanted, leaf, tell).await {
                 Ok(runner) => slot.runner = RunnerState::Starting(runner),
                 Err(error) => {
                     tracing::error!(%error, "can't start a runner");
@@ -188,6 +189,7 @@ impl Engine {
         let how = &death.words;
         let slot = &mut self.slots[index];
         let retired = matches!(slot.runner, RunnerState::Retiring(_));
+        let killed = slot.runner.process().and_then(|runner| runner.leaf.as_ref()?.outgrown());
         slot.runner_died(Instant::now());
         if retired {
             slot.failures = 0;
@@ -203,6 +205,10 @@ impl Engine {
             Phase::Recording(_) | Phase::Command(_) => {}
             Phase::Stopping => self.hand_back(index, false, OVER),
             Phase::Noting(_) => self.hand_back(index, false, "its runner died before it started"),
+            Phase::Python if work.outgrown.or(killed).is_some() => {
+                let peak = work.outgrown.or(killed).unwrap_or_default();
+                self.python_outgrew(index, peak);
+            }
             Phase::Python => {
                 story::lost(&self.start, work, how);
                 let (rules, deliveries) = (work.rules, work.message.deliveries + 1);
@@ -233,6 +239,9 @@ impl Engine {
             Some(Work { noted: true, .. }) => self.give_up(index, Reason::AtMostOnce, why, None),
             work => {
                 if let Some(work) = work.take() {
+                    if !counted {
+                        story::handed_back(&self.start, &work); // else it is told already how it was lost
+                    }
                     let back = Action::Front(rewrite::redelivered(&work.message, counted));
                     self.outbox.push(work.settlement(back));
                 }
@@ -285,8 +294,10 @@ impl Engine {
     /// A runner that has done its share goes, and a fresh one comes.
     pub(super) fn retire_if_old(&mut self, index: usize) {
         let limit = self.start.config.python.as_ref().and_then(|python| python.max_tasks_per_runner);
+        let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
+        let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if limit.is_some_and(|limit| slot.finished >= limit)
+        if (bloated || limit.is_some_and(|limit| slot.finished >= limit))
             && slot.runner.retire()
             && let Some(runner) = slot.runner.process()
         {

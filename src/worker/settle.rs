@@ -8,6 +8,7 @@ use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Claim, Reason, Settlement, Store};
 use crate::config::CommandTask;
 use crate::fairness::flow;
+use crate::memory::cgroup::Leaf;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};
 use crate::runner::command::{self, CommandExit, Verdict};
@@ -18,7 +19,7 @@ impl Engine {
     /// Gives a claim back as it came; one that was started for good, and that we have lost sight of, is never run again.
     pub(super) fn untouched(&self, claim: Claim) -> Settlement {
         if claim.started {
-            return self.given_back(claim, self.exchange.now());
+            return self.given_back(&self.start.owner, claim, self.exchange.now());
         }
         let queue = self.exchange.keys.queue_of(&claim.list);
         let mut flow = claim.flow;
@@ -85,6 +86,14 @@ impl Engine {
             return self.hand_back(index, false, OVER);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        let killed = match &work.phase {
+            Phase::Command(command) => command.leaf.as_ref().and_then(Leaf::outgrown),
+            _ => None,
+        };
+        if let Some(peak) = killed.or(work.outgrown).filter(|_| !succeeded(exit)) {
+            self.count(Outcome::Failure);
+            return self.command_outgrew(work, peak);
+        }
         let Some(task) = self.start.config.tasks.get(&work.message.headers.task).cloned() else { return };
         let verdict = match work.hard_limit {
             Some((limit, seconds)) if std::time::Instant::now() >= limit && !succeeded(exit) => {

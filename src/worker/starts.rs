@@ -90,6 +90,7 @@ impl Engine {
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);
         work.pid = runner.pid;
+        self.memory.began(work.memory_limit, runner.leaf.as_ref());
         story::started(&self.start, work);
         if let Err(malformed) = runner.give(&work.message, &Task::Run) {
             let text = malformed.to_string();
@@ -117,14 +118,17 @@ impl Engine {
         work.started = Instant::now();
         story::started(&self.start, work);
         work.hard_limit = task.time_limit.map(|limit| (work.started + limit, limit.as_secs_f64()));
+        let leaf = work.memory_limit.and_then(|limit| self.memory.leaf(Some(limit)));
         let running = command::start(
             task,
             input.into_bytes(),
+            leaf,
             move |line| drop(lines.send(Event::CommandLine(sequence, line))),
             move |end| drop(exit.send(Event::CommandExit(sequence, end))),
         );
         // A command that could not be started has sent its end already; it is handled like any other.
         work.pid = running.as_ref().map(|running| running.pid);
+        self.memory.began(work.memory_limit, running.as_ref().and_then(|running| running.leaf.as_ref()));
         work.phase = running.map_or(Phase::Stopping, Phase::Command);
     }
 

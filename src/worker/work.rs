@@ -7,6 +7,7 @@ use crate::fairness::flow;
 use crate::message::Message;
 use crate::message::body::Arguments;
 use crate::runner::command::RunningCommand;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -31,6 +32,12 @@ pub struct Work {
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
     pub hard_limit: Option<(Instant, f64)>,
+    /// Most memory it may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// What it used when it was killed for that, in bytes.
+    pub outgrown: Option<u64>,
+    /// Lines it has written so far.
+    pub lines: Cell<u64>,
     /// When it is acknowledged, and what becomes of it if it doesn't simply end.
     pub rules: Rules,
     /// Redis has noted that it was started for good: it never goes back.

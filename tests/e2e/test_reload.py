@@ -127,10 +127,10 @@ def test_new_settings(celery_app, fairstalk, redis):
     daemon.notify.wait_for(lambda state: state.get("STATUS", "").startswith("0/9 slots busy"))
     assert [f"worker{n}@" in line for n, line in enumerate(daemon.call("status").stdout.splitlines()[1:4], 1)] == [True] * 3
     assert tasks.add.delay(1, 2).get(timeout=PATIENCE) == 3
-    daemon.wait_log(r"DEBUG +worker 3: ready: 3 slots")
+    daemon.wait_log(r"DEBUG +worker 3: +ready: 3 slots")
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0
-    assert re.search(r"DEBUG +supervisor: zygote ended", daemon.log())
+    assert re.search(r"DEBUG +supervisor: +zygote ended", daemon.log())
 
 
 def test_a_broken_file(celery_app, fairstalk):

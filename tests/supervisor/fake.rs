@@ -4,7 +4,7 @@
 //! cue on which a manner changes. What a child lives through it tells the case as an event.
 
 use fairstalk::channel::{Beat, Exit, Order, Report, Start, ZygoteReport};
-use fairstalk::config::{Config, Level, LogFormat, Problem, Problems};
+use fairstalk::config::{Config, Level, Log, LogFormat, Problem, Problems};
 use fairstalk::supervisor::{Launcher, ZygoteLauncher, run};
 use fairstalk::telemetry;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub fn supervise() -> Exit {
         serde_json::from_str::<Config>(&text).map_err(|_| Problems::one(&file, Problem::new("x", "is odd", "mend it")))
     };
     let config = loader().expect("a configuration");
-    telemetry::init("supervisor", Level::Debug, LogFormat::Text);
+    telemetry::init("supervisor", &Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() });
     if std::env::var_os("FAKE_THREAD").is_some() {
         std::thread::spawn(std::thread::park);
     }

@@ -2,7 +2,7 @@
 //! gone when the case ends. Waiting is always for something to arrive, with a limit.
 
 use fairstalk::config::{
-    Broker, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, TaskLines, Tenancy, Workers,
+    Broker, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, Tenancy, Workers,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -259,6 +259,7 @@ pub fn config() -> Config {
             reload_timeout: Duration::from_secs(10),
             restart_min: Duration::from_millis(50),
             restart_max: Duration::from_millis(800),
+            memory_limit: None,
         },
         python: None,
         tenancy: Tenancy::default(),
@@ -274,7 +275,8 @@ pub fn config() -> Config {
             tasks: BTreeMap::new(),
         },
         tasks: BTreeMap::new(),
-        log: Log { level: Level::Debug, tasks: TaskLines::Failures, format: LogFormat::Text },
+        memory_limits: BTreeMap::new(),
+        log: Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() },
     }
 }
 
@@ -286,6 +288,7 @@ pub fn python() -> Config {
         interpreter: std::env::current_exe().expect("this"),
         env: BTreeMap::new(),
         max_tasks_per_runner: None,
+        max_memory_per_runner: None,
     };
     Config { python: Some(python), ..config() }
 }
