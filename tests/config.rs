@@ -597,7 +597,7 @@ fn routing_needs_only_its_own_section() {
 #[test]
 fn a_task_may_be_delivered_in_its_own_way() {
     let config = good(
-        "[delivery]\nmode = \"declared\"\nkeep_failed = true\n[tasks.\"app.pay\"]\ndelivery = \"at-most-once\"\n\
+        "[python]\napp = \"app\"\n[delivery]\nmode = \"declared\"\nkeep_failed = true\n[tasks.\"app.pay\"]\ndelivery = \"at-most-once\"\n\
          [tasks.\"app.mail\"]\nkeep_failed = false\n[tasks.ls]\ncommand = [\"ls\"]\ndelivery = \"at-least-once\"",
     );
     let mode = |task| (config.delivery.mode_of(task), config.delivery.keeps_failed(task));
@@ -606,7 +606,9 @@ fn a_task_may_be_delivered_in_its_own_way() {
     assert_eq!(mode("ls"), (Mode::AtLeastOnce, true));
     assert_eq!(mode("any"), (Mode::Declared, true));
     assert_eq!(config.tasks.keys().collect::<Vec<_>>(), ["ls"], "the others are the application's");
-    let text = said("[delivery]\nmode = \"at-most-onc\"\n[tasks.x]\ndelivery = 1\nkeep_failed = \"perhaps\"\nenv = {}");
+    let text = said(
+        "[python]\napp = \"app\"\n[delivery]\nmode = \"at-most-onc\"\n[tasks.x]\ndelivery = 1\nkeep_failed = \"perhaps\"\nenv = {}",
+    );
     for part in ["delivery.mode = \"at-most-onc\"", "did you mean \"at-most-once\"?", "tasks.\"x\".delivery = 1"] {
         assert!(text.contains(part), "{text}");
     }

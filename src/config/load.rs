@@ -56,7 +56,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
     let python = tasks::read_python(&mut source);
     let tenancy = tenancy::read(&mut source);
     let delivery = queues::read_delivery(&mut source);
-    let (tasks, memory_limits) = tasks::read(&mut source, &mut own_delivery);
+    let (tasks, memory_limits) = tasks::read(&mut source, &mut own_delivery, python.is_some());
     let mut config = Config {
         broker,
         queues,

@@ -52,11 +52,12 @@ fn module(written: Written) -> Result<String, Complaint> {
     Err(Complaint::new("is not the name of a Python module", remedy))
 }
 
-/// Commands, and the memory limits of tasks that are none; into `deliveries` goes what single tasks, Python's too, have
+/// Commands, and, where there is an application (`python`), the memory limits of tasks that are none; into `deliveries` goes what single tasks, Python's too, have
 /// otherwise than `[delivery]` says.
 pub(super) fn read(
     source: &mut Source<'_>,
     deliveries: &mut BTreeMap<String, TaskDelivery>,
+    python: bool,
 ) -> (BTreeMap<String, CommandTask>, BTreeMap<String, u64>) {
     let (mut tasks, mut limits) = (BTreeMap::new(), BTreeMap::new());
     for (name, table) in source.take_tasks() {
@@ -64,7 +65,7 @@ pub(super) fn read(
             let remedy = "write the name that producers send, for example [tasks.\"thumbnails.render\"]";
             source.problems.push(Problem::new("tasks.\"\"", "is a task without a name", remedy));
         }
-        let (task, delivery, limit) = read_task(source, &name, table);
+        let (task, delivery, limit) = read_task(source, &name, table, python);
         if delivery != TaskDelivery::default() {
             deliveries.insert(name.clone(), delivery);
         }
@@ -85,6 +86,7 @@ fn read_task(
     source: &mut Source<'_>,
     name: &str,
     table: toml::Value,
+    python: bool,
 ) -> (Option<CommandTask>, TaskDelivery, Option<u64>) {
     let mut section = source.task(name, table);
     let command = section.take("command", argv);
@@ -115,7 +117,7 @@ fn read_task(
         section.complain(key, Complaint::new(reason, "let retry_backoff be the shorter one"));
     }
     let is_command = section.given("command");
-    if !is_command && ["delivery", "keep_failed", "memory_limit"].iter().any(|key| section.given(key)) {
+    if python && !is_command && ["delivery", "keep_failed", "memory_limit"].iter().any(|key| section.given(key)) {
         for key in OF_COMMANDS.into_iter().filter(|key| section.given(key)).collect::<Vec<_>>() {
             let reason = "is for a command, and none is given: this is a task of the application";
             section.complain(key, Complaint::new(reason, "take it out, or write the command of this task"));
