@@ -278,7 +278,9 @@ impl Engine {
         if pulse.waiting > 0 {
             (self.look, self.gaze.wanted) = (true, true);
         }
-        self.reports.update(|figures| figures.waiting = pulse.waiting);
+        self.reports.update(|figures| {
+            (figures.waiting, figures.tenants) = (pulse.waiting, Some(pulse.tenants));
+        });
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
         self.recover_owners().await
