@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod enqueue;
+pub mod init;
 pub mod output;
 pub mod queues;
 pub mod redis;
@@ -34,6 +35,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Run(run::Args),
     Check(check::Args),
     /// Print the queue of each user
@@ -70,6 +72,7 @@ impl Cli {
     pub fn run(&self) -> Result<Exit, Error> {
         let settings = Settings::new(self.config.clone(), Surroundings::of_process());
         match &self.command {
+            Command::Init(args) => init::run(args, &settings),
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
             Command::Route(args) => route::run(args, &settings),
@@ -134,6 +137,9 @@ pub enum Error {
     /// The command can't work with this configuration.
     #[error("{0}")]
     Unfit(String),
+    /// Nothing can be found out about an application.
+    #[error(transparent)]
+    Init(#[from] crate::init::Error),
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -152,7 +158,8 @@ impl Error {
     /// The exit code that goes with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Error::Config(_) | Error::Unfit(_) => Exit::Config,
+            Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
+            Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }
