@@ -16,4 +16,5 @@ pub mod runner;
 pub mod results;
 pub mod worker;
 pub mod supervisor;
+pub mod init;
 pub mod cli;

@@ -5,14 +5,17 @@
 
 pub mod connection;
 pub mod error;
+pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod publish;
 pub mod step;
+pub mod verdict;
 pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
 pub use keys::Keys;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};
+pub use verdict::{Finding, Grade};

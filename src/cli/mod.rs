@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod enqueue;
+pub mod init;
 pub mod output;
 pub mod queues;
 pub mod redis;
@@ -35,6 +36,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Run(run::Args),
     Check(check::Args),
     Reload(reload::Args),
@@ -72,6 +74,7 @@ impl Cli {
     pub fn run(&self) -> Result<Exit, Error> {
         let settings = Settings::new(self.config.clone(), Surroundings::of_process());
         match &self.command {
+            Command::Init(args) => init::run(args, &settings),
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
             Command::Reload(args) => reload::run(args),
@@ -148,6 +151,9 @@ pub enum Error {
         /// Why.
         message: String,
     },
+    /// Nothing can be found out about an application.
+    #[error(transparent)]
+    Init(#[from] crate::init::Error),
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -166,9 +172,10 @@ impl Error {
     /// The exit code that goes with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Error::Config(_) | Error::Unfit(_) => Exit::Config,
             Error::NoDaemon(_) => Exit::Unavailable,
             Error::Reload { exit, .. } => *exit,
+            Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
+            Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

@@ -21,7 +21,8 @@ pub use environment::Environment;
 pub use keys::{SECTIONS, variable};
 pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
-pub use units::parse_duration;
+pub use redis_url::without_password;
+pub use units::{parse_duration, show_duration, show_size};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

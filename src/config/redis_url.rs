@@ -3,13 +3,23 @@
 //! A complaint never quotes any part of the URL but its scheme, its server and its port: where a password holds an
 //! unescaped `/`, `?`, `#` or `@`, any other part may be a piece of it.
 
-use super::problem::Complaint;
+use super::problem::{Complaint, Problem};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
 
 const EXAMPLE: &str = "write for example redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock?db=0";
 const ESCAPE: &str =
     "write /, ?, #, @, : and % in a password as %2F, %3F, %23, %40, %3A and %25, or put it into broker.password_file";
+
+/// Takes the password out of a Redis URL: the URL as `[broker] url` may have it, and the password.
+///
+/// # Errors
+/// Why the URL can't be used as `[broker] url`; nothing of it is quoted but its server.
+pub fn without_password(url: &str) -> Result<(String, Option<String>), Problem> {
+    let mut url = RedisUrl::read(url).map_err(|wrong| Problem::new("broker.url", wrong.reason, wrong.remedy))?;
+    let password = url.password.take().filter(|password| !password.is_empty());
+    Ok((url.url(), password))
+}
 
 /// Where a Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,6 +276,20 @@ mod tests {
             let complaint = RedisUrl::read(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(!format!("{complaint:?}").contains("s3cret"), "{text}: {complaint:?}");
         }
+    }
+
+    #[test]
+    fn a_password_is_taken_out_and_the_user_stays() {
+        let split = |text| without_password(text).unwrap();
+        assert_eq!(split("redis://u:p%40ss@h/3"), ("redis://u@h:6379/3".to_owned(), Some("p@ss".to_owned())));
+        assert_eq!(split("redis://:pw@h"), ("redis://h:6379/0".to_owned(), Some("pw".to_owned())));
+        assert_eq!(split("redis://h"), ("redis://h:6379/0".to_owned(), None));
+        assert_eq!(
+            split("redis+socket://:pw@/run/r.sock?virtual_host=5"),
+            ("unix:///run/r.sock?db=5".to_owned(), Some("pw".to_owned()))
+        );
+        let refused = without_password("rediss://:s3cret@h/0").unwrap_err();
+        assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
     }
 
     #[test]

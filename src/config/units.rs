@@ -63,12 +63,12 @@ pub(super) fn bare_size(number: i64) -> Complaint {
 }
 
 /// A duration in its largest whole unit, as it would be written in the file.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     TIME.show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A number of bytes in its largest whole unit, as it would be written in the file.
-pub(super) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     SIZE.show(bytes)
 }
 

@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod drain;
 pub mod engine;
 pub mod exchange;
+mod health;
 pub mod intake;
 pub mod link;
 pub mod memory;
@@ -55,6 +56,9 @@ async fn run() -> Exit {
         let _ = prctl::set_name(&short);
     }
     crate::telemetry::init(&name, &start.config.log);
+    if health::speaks(&start) {
+        tokio::task::spawn_local(health::warn(start.config.clone()));
+    }
     let exit = match engine::Engine::new(*start, orders, reports.clone()) {
         Ok(mut engine) => engine.run().await,
         Err(failure) => Err(failure),

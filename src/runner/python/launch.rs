@@ -9,8 +9,9 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 10] = [
     ("fairstalk_runner", include_str!("package.py")),
+    ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
     ("fairstalk_runner.execution", include_str!("execution.py")),
     ("fairstalk_runner.frames", include_str!("frames.py")),

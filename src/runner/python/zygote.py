@@ -32,7 +32,7 @@ def main(boot, channel):
     started = time.monotonic()
     try:
         app = application.load(boot)
-        from . import results, runner  # noqa: F401  (imported here so that every runner shares it)
+        from . import about, results, runner  # noqa: F401  (imported here so that every runner shares it)
 
         results_db = results.database(app, boot["server"])
         registry = application.registry(app, results_db)
@@ -42,8 +42,11 @@ def main(boot, channel):
     gc.collect()
     gc.freeze()
     took = int((time.monotonic() - started) * 1000)
-    unfit = application.warnings(app, boot["broker"], boot["queues"])
-    report(channel, {"ready": {"tasks": len(application.tasks(app)), "import_ms": took, "warnings": unfit}})
+    unfit = application.warnings(app, boot["broker"], boot["queues"]) + about.warnings(app)
+    ready = {"tasks": len(application.tasks(app)), "import_ms": took, "warnings": unfit}
+    if boot["listener"] is None:
+        ready["about"] = about.about(app, results_db)
+    report(channel, {"ready": ready})
     if boot["listener"] is not None:
         listener = socket.socket(fileno=boot["listener"])
         Zygote(app, listener, channel, registry, results_db).serve()
