@@ -95,7 +95,8 @@ def test_new_code(celery_app, fairstalk, shop):
     command = started(daemon)
     most = 0
     while command.poll() is None:
-        children = [pid for pid, parent, _ in daemon.tree() if parent == daemon.pid]
+        # Runners come to the supervisor, as orphans, when their zygote has ended, and are reaped.
+        children = [title for _, parent, title in daemon.tree() if parent == daemon.pid and "runner" not in title]
         most = max(most, len(children))
     assert (command.returncode, command.communicate()) == (0, ("reloaded; the configuration is as before\n", ""))
     assert len(before) < most <= len(before) + 2
@@ -177,17 +178,18 @@ def test_a_database_that_is_not_there(celery_app, fairstalk, redis):
 
 
 def test_under_load(celery_app, client, fairstalk, ledger, send_record):
-    """Tasks run all the while, long ones across the change too: each once, none lost, no slot missing."""
+    """There is always something to run, long tasks go across the change too: each runs once, no slot is missing."""
     daemon = fairstalk(workers={"processes": 3, "concurrency": 2})
-    send_record(2, seconds=4)
+    waiting = lambda: sum(client.llen(f"queue_{n}") for n in range(20))
+    sent = send_record(2, seconds=4)
     ledger.wait("start", 2)
-    send_record(300)
     for _ in range(2):
-        ended = len(ledger.lines("end"))
-        done = reload(daemon)
-        assert done.returncode == 0, done.stderr
-        assert len(ledger.lines("end")) > ended
-        sent = send_record(50)
+        command = started(daemon)
+        while command.poll() is None:
+            if waiting() < 100:
+                send_record(100)
+        assert (command.returncode, waiting() > 0) == (0, True), command.communicate()
+        command.communicate()
     assert [task.get(timeout=PATIENCE) for task in sent] == list(range(len(sent)))
     wait_settled(client)
     assert sorted(ledger.numbers("start")) == list(range(len(sent)))
