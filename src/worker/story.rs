@@ -28,7 +28,7 @@ macro_rules! tell {
 /// A task is given to its runner: nothing is claimed before a slot is free, so that is one moment.
 pub fn started(start: &Start, work: &Work) {
     if start.config.log.tasks == TaskLines::All {
-        tell!(info, start, work, {}, "claimed and started");
+        tell!(info, start, work, {}, "started");
     }
 }
 

@@ -1,12 +1,15 @@
 """The journal tells a task's whole story with all fields, storms are bounded, JSON is JSON."""
 import json
 import os
+import pty
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
 from harness.broker import wait_settled
+from harness.daemon import binary, clean_environment
 from harness.journal import Journal
 from harness.waiting import eventually
 
@@ -54,7 +57,7 @@ def test_a_whole_story(celery_app, logging_to, journal):
             "SYSLOG_IDENTIFIER": "fairstalk",
         }
         assert expected.items() <= record.items()
-    assert story[0]["MESSAGE"] == "claimed and started"
+    assert story[0]["MESSAGE"] == "started"
     assert story[-1]["OUTCOME"] == "succeeded" and int(story[-1]["RUNTIME_MS"]) >= 0
     said = [(record["MESSAGE"], record["LOGGER"], record["PRIORITY"]) for record in story[1:-1]]
     assert sorted(said) == sorted(
@@ -185,3 +188,35 @@ def test_without_a_journal(fairstalk, tmp_path):
     """A journal that isn't there is said to be missing, in text; nothing is lost over it."""
     daemon = fairstalk(log={"format": "journal", "journal_socket": str(tmp_path / "none")})
     daemon.wait_log(r"WARN  supervisor: no journal listens at .*/none: .*; logging text instead")
+
+
+@pytest.mark.parametrize("variables, coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_on_a_terminal(tmp_path, variables, coloured):
+    """On a terminal the level is in colour, unless NO_COLOR is set; messages begin in one column."""
+    config = tmp_path / "fairstalk.toml"
+    config.write_text(f'[broker]\nurl = "unix://{tmp_path}/none"\n[tasks.echo]\ncommand = ["/bin/cat"]\n')
+    ours, theirs = pty.openpty()
+    environment = clean_environment(**variables)
+    if not variables:
+        environment.pop("NO_COLOR", None)
+    process = subprocess.Popen([binary(), "run", "--config", config], env=environment, stderr=theirs)
+    os.close(theirs)
+    shown = ""
+    while "worker 1:" not in shown:
+        shown += os.read(ours, 65536).decode()
+    process.terminate()
+    while more := read_rest(ours):
+        shown += more
+    assert process.wait(PATIENCE) == 0
+    os.close(ours)
+    assert ("\x1b[33mWARN \x1b[0m worker 1:   " in shown) == coloured
+    assert ("\x1b" in shown) == coloured
+    assert "WARN  worker 1:   " in shown or coloured
+
+
+def read_rest(terminal):
+    """More of what is shown; nothing once the other end is closed, which a terminal tells as an error."""
+    try:
+        return os.read(terminal, 65536).decode()
+    except OSError:
+        return ""

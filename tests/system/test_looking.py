@@ -26,7 +26,7 @@ def test_the_story_of_a_task(service):
     story = service.container.journal(f"--unit={UNIT}", f"TASK_ID={told}")
     messages = [entry["MESSAGE"] for entry in story]
     output = ["task logger 0", "module logger 0", "print 0", "descriptor 0", "subprocess 0"]
-    assert messages[0] == "claimed and started" and messages[-1] == "succeeded"
+    assert messages[0] == "started" and messages[-1] == "succeeded"
     assert sorted(messages[1:-1]) == sorted(output)
     for entry in story:
         assert (entry["TASK_NAME"], entry["QUEUE"], entry["ATTEMPT"]) == ("bench.tasks.log_lines", "queue_0", "1")
