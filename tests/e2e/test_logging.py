@@ -125,7 +125,7 @@ def test_commands_tell_theirs(celery_app, logging_to, journal):
     """A command's standard error is part of the story of its task, and so is its retry."""
     command = [sys.executable, "-c", "import sys; print('one\\ntwo', file=sys.stderr); sys.exit(3)"]
     logging_to(**{'tasks."loud"': {"command": command, "max_retries": 1, "retry_backoff": "1ms"}})
-    sent = celery_app.send_task("loud", queue="queue_1", kwargs={"user_id": 9})
+    sent = celery_app.send_task("loud", queue=get_queue_for_user(9), kwargs={"user_id": 9})
     story = journal.story(sent.id, "failed", PATIENCE)
     assert [record["MESSAGE"] for record in story if record.get("LOGGER") == "output"] == ["one", "two"] * 2
     assert {record["TENANT"] for record in story} == {"9"}
