@@ -5,7 +5,7 @@ from harness.installation import UNIT
 from harness.waiting import eventually
 
 SLOTS = 2
-TASKS, SECONDS = 40, 0.1
+TASKS, SECONDS = 100, 0.1
 
 
 def begin(service, **sections):
@@ -50,7 +50,7 @@ def test_a_worker_is_killed(service):
 
 def test_a_worker_hangs(service):
     """It is noticed by its silence, killed and replaced."""
-    ids = begin(service, workers={"liveness_timeout": "3s"})
+    ids = begin(service, workers={"liveness_timeout": "5s"})
     (worker,) = service.processes("worker 2")
     service.container.kill(worker.pid, signal.SIGSTOP)
     replaced(service, "worker 2", worker.pid)
@@ -70,7 +70,7 @@ def test_the_supervisor_is_killed(service):
 
 def test_the_supervisor_hangs(service):
     """systemd's watchdog ends it and starts another."""
-    service.drop_in("WatchdogSec=3s")
+    service.drop_in("WatchdogSec=6s")
     ids = begin(service)
     service.container.kill(service.supervisor().pid, signal.SIGSTOP)
     restarted(service, 1)

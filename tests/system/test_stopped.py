@@ -6,12 +6,12 @@ RESULT = ("ActiveState", "Result", "ExecMainStatus")
 
 def test_stop_under_load(service):
     """What runs may finish, what takes too long is handed back; systemd never has to kill."""
-    service.configure(workers={"drain_timeout": "1s"})
+    service.configure(workers={"drain_timeout": "4s"})
     # Else systemd forgets a unit that is stopped, and with it how it ended.
     service.container.run("systemctl", "enable", UNIT)
     service.start()
     long = service.call("send_records", "/dev/null", 2, 60)
-    ids = service.send_records(60, 0.2)
+    ids = service.send_records(150, 0.2)
     service.ledger().wait("end", 1)
     service.container.run("systemctl", "stop", UNIT)
     assert service.container.properties(UNIT, *RESULT) == dict(zip(RESULT, ("inactive", "success", "75"), strict=True))
@@ -26,7 +26,7 @@ def test_reboot_under_load(service):
     """The machine goes down in the middle of it, and comes up with the enabled unit, which does the rest."""
     service.start()
     service.container.run("systemctl", "enable", UNIT)
-    ids = service.send_records(60, 0.2)
+    ids = service.send_records(150, 0.2)
     service.ledger().wait("start", 4)
     service.container.reboot()
     assert 0 < len(service.ledger().lines("end")) < len(ids)
