@@ -291,6 +291,9 @@ impl Engine {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let want = if claims { self.free().min(WANT_MAX) } else { 0 };
         let look = self.reach();
+        if self.claiming != Claiming::Yes {
+            self.filings.clear(); // what was seen stays where it is, for others
+        }
         if self.handed_back.is_some() && self.busy() > 0 {
             return Ok(()); // all that is handed back goes in one step, in order
         }
