@@ -13,30 +13,33 @@ local call, prefix = redis.call, ARGV[1] or ''
 local function key(name) return prefix .. name end
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
--- A line is a list, or a list with '\031due' behind it: messages whose time has come, which run before the others.
+-- Lanes belong to a fleet, the workers that consume the same queues; there may be several. A line is a list, or a list
+-- with '\031due' behind it: messages whose time has come, which run before the others.
 local lines, due_lines = {}, {}
-local tenants = call('HGETALL', key('fairstalk:tenants'))
-for i = 1, #tenants, 2 do
-  local flow = tenants[i]
-  for line in pairs(string.find(flow, ':', 1, true) and cjson.decode(tenants[i + 1]).l or {}) do
-    local of = list_of(line) == line and lines or due_lines
-    of[#of + 1] = {line = line, flow = flow}
+for _, tenants_key in ipairs(call('KEYS', key('fairstalk:*:tenants'))) do
+  local fleet, tenants = string.sub(tenants_key, 1, -#'tenants' - 1), call('HGETALL', tenants_key)
+  for i = 1, #tenants, 2 do
+    local flow = tenants[i]
+    for line in pairs(string.find(flow, ':', 1, true) and cjson.decode(tenants[i + 1]).l or {}) do
+      local of = list_of(line) == line and lines or due_lines
+      of[#of + 1] = {list = list_of(line), lane = fleet .. 'lane:' .. line .. '\031' .. flow}
+    end
   end
+  for _, name in ipairs({'tenants', 'ready', 'slots', 'throttled'}) do call('DEL', fleet .. name) end
 end
 local waiting = 0
 for _, of in ipairs({lines, due_lines}) do
   for _, place in ipairs(of) do
-    local lane = key('fairstalk:lane:' .. place.line .. '\031' .. place.flow)
-    local messages = call('LRANGE', lane, 0, 999) -- its end first, so that its front comes last, foremost
+    local messages = call('LRANGE', place.lane, 0, 999) -- its end first, so that its front comes last, foremost
     while #messages > 0 do
-      call('RPUSH', list_of(place.line), unpack(messages))
-      call('LTRIM', lane, #messages, -1)
+      call('RPUSH', place.list, unpack(messages))
+      call('LTRIM', place.lane, #messages, -1)
       waiting = waiting + #messages
-      messages = call('LRANGE', lane, 0, 999)
+      messages = call('LRANGE', place.lane, 0, 999)
     end
   end
 end
-for _, name in ipairs({'tenants', 'ready', 'intake', 'ring', 'slots', 'throttled'}) do call('DEL', key('fairstalk:' .. name)) end
+call('DEL', key('fairstalk:intake'), key('fairstalk:ring'))
 
 local held = {}
 for _, owner in ipairs(call('ZRANGE', key('fairstalk:owners'), 0, -1)) do
@@ -75,7 +78,7 @@ for _, claim in ipairs(held) do
     claimed = claimed + 1
   end
 end
-call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'), key('fairstalk:slots'))
+call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'))
 
 local delayed = 0
 for _, claim in ipairs(call('ZRANGE', key('fairstalk:delayed'), 0, -1)) do

@@ -1,14 +1,29 @@
 //! Names of everything in Redis. Kombu's own keys keep kombu's names; all others begin with `fairstalk:`.
 
 use crate::config::{Broker, Queues};
+use md5::{Digest, Md5};
 
 /// Suffixes of the lists of the four priority steps, the most urgent first (`kombu/transport/redis.py`, `_q_for_pri`).
 pub const PRIORITY_SUFFIXES: [&str; 4] = ["", "\u{6}\u{16}3", "\u{6}\u{16}6", "\u{6}\u{16}9"];
+
+/// Name of the fleet that consumes just these queues. Lanes belong to a fleet: a worker must not claim what it does not
+/// consume, and several applications may share one Redis.
+pub fn fleet(queues: &Queues) -> String {
+    let mut names: Vec<&str> = queues.names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    Md5::digest(names.join("\0")).iter().take(3).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Fleet of an owner, whose name is `host:pid:random.fleet:worker.incarnation`.
+fn fleet_of(owner: &str) -> Option<&str> {
+    owner.rsplit(':').nth(1)?.split_once('.').map(|(_, fleet)| fleet)
+}
 
 /// All keys, with the application's `global_keyprefix` in front.
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
+    fleet: String,
     /// Queue names, without prefix.
     pub queues: Vec<String>,
 }
@@ -16,7 +31,12 @@ pub struct Keys {
 impl Keys {
     /// Keys of these queues.
     pub fn new(broker: &Broker, queues: &Queues) -> Keys {
-        Keys { prefix: broker.key_prefix.clone(), queues: queues.names.clone() }
+        Keys { prefix: broker.key_prefix.clone(), fleet: fleet(queues), queues: queues.names.clone() }
+    }
+
+    /// Whether an owner belongs to another fleet.
+    pub fn is_foreign(&self, owner: &str) -> bool {
+        fleet_of(owner).is_some_and(|fleet| fleet != self.fleet)
     }
 
     /// What stands in front of every key.
@@ -79,14 +99,19 @@ impl Keys {
         self.key("fairstalk:dead:entries")
     }
 
+    /// A key that the workers of one fleet share.
+    pub fn of_fleet(&self, name: &str) -> String {
+        self.key(&format!("fairstalk:{}:{name}", self.fleet))
+    }
+
     /// Tenants that wait or run, JSON.
     pub fn tenants(&self) -> String {
-        self.key("fairstalk:tenants")
+        self.of_fleet("tenants")
     }
 
     /// Tenants that wait and may run, by virtual time.
     pub fn ready(&self) -> String {
-        self.key("fairstalk:ready")
+        self.of_fleet("ready")
     }
 
     /// Changes when lanes have filled in a way that changes no list.
@@ -96,6 +121,7 @@ impl Keys {
 
     /// The keys every script begins with, in the order of `scripts/tenants.lua`.
     pub(super) fn of_scripts(&self, owner: &str) -> [String; 14] {
+        let fleet = fleet_of(owner).unwrap_or(&self.fleet);
         [
             self.unacked(),
             self.unacked_index(),
@@ -106,8 +132,8 @@ impl Keys {
             self.dead(),
             self.dead_messages(),
             self.dead_entries(),
-            self.tenants(),
-            self.ready(),
+            self.key(&format!("fairstalk:{fleet}:tenants")),
+            self.key(&format!("fairstalk:{fleet}:ready")),
             self.key("fairstalk:intake"),
             self.ring(),
             self.claims(owner),
@@ -163,13 +189,27 @@ mod tests {
     use super::*;
 
     fn keys(prefix: &str, names: &[&str]) -> Keys {
-        Keys { prefix: prefix.into(), queues: names.iter().map(|name| name.to_string()).collect() }
+        Keys { prefix: prefix.into(), fleet: "f".into(), queues: names.iter().map(|name| name.to_string()).collect() }
     }
 
     #[test]
     fn prefixes_never_overlap() {
         let keys = keys("p:", &["queue_1", "queue_10", "mail", "queue_2", "mails"]);
         assert_eq!(keys.tracking_prefixes(), ["p:fairstalk:ring", "p:mail", "p:queue_1", "p:queue_2"]);
+    }
+
+    #[test]
+    fn lanes_belong_to_who_consumes_the_same_queues() {
+        let queues = |names: [&str; 2]| {
+            let names = names.map(str::to_owned).to_vec();
+            Queues { default: names[0].clone(), names, prefix: None }
+        };
+        assert_eq!(fleet(&queues(["a", "b"])), fleet(&queues(["b", "a"])));
+        assert_ne!(fleet(&queues(["a", "b"])), fleet(&queues(["a", "c"])));
+        let keys = keys("p:", &["a"]);
+        assert_eq!(keys.of_scripts("web.example:7:9d77.0a1b2c:1.1")[9], "p:fairstalk:0a1b2c:tenants");
+        assert_eq!(keys.of_scripts("o")[9], "p:fairstalk:f:tenants");
+        assert!(keys.is_foreign("web:7:9d77.0a1b2c:1.1") && !keys.is_foreign("web:7:9d77.f:2.1"));
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// A step on behalf of a dead owner: settles what it held, claims nothing.
+    /// A step on behalf of a dead owner: settles what it held, claims and promotes nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
         let (sequence, want, cursor, look) = (0, 0, 0, 0);
         let (filings, unseen, expected) = (&[], false, 0.0);

@@ -93,7 +93,8 @@ impl Worker {
     /// Starts a process, the so-many-th with this number.
     pub fn start(&mut self, daemon: &Daemon<'_>, birth: u32, command: Command, now: Instant) -> io::Result<()> {
         self.slot.start();
-        self.owner = format!("{}:{}.{birth}", daemon.owner, self.number);
+        let fleet = crate::broker::keys::fleet(&daemon.config.queues);
+        self.owner = format!("{}.{fleet}:{}.{birth}", daemon.owner, self.number);
         (self.vigil, self.beat, self.failure) = (Vigil::new(now), None, None);
         self.child = Some(Child::spawn(command)?);
         let order = Order::Start(Box::new(Start {

@@ -85,6 +85,12 @@ impl Engine {
             let step = Step::settling(owner, &settlements);
             self.exchange.stepper.call(connection, &step).await?;
         }
+        if self.exchange.keys.is_foreign(owner)
+            && let Some(connection) = &mut self.exchange.connection
+        {
+            // If it was the last of its fleet, nobody else would empty its lanes.
+            self.exchange.leases.leave(connection, owner).await?;
+        }
         if count > 0 {
             tracing::warn!({ fields::OWNER } = owner, "put back {count} claims of a dead worker");
         }

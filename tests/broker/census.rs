@@ -106,7 +106,7 @@ impl Census {
 
     /// What waits in one list for one tenant, from its front: what is due, then its lane, then what nobody has seen.
     pub fn waiting(&self, list: &str, flow: &str) -> Vec<Vec<u8>> {
-        let lane = self.keys().key(&format!("fairstalk:lane:{list}"));
+        let lane = self.keys().of_fleet(&format!("lane:{list}"));
         let lanes = [format!("{lane}\u{1f}due\u{1f}{flow}"), format!("{lane}\u{1f}{flow}")];
         let lanes = lanes.iter().flat_map(|lane| self.lists.get(lane)).flatten();
         let unseen = self.lists.get(list).into_iter().flatten().filter(|message| *flow_of(list, message) == *flow);
@@ -133,7 +133,7 @@ impl Census {
     fn assert_counted(&self) {
         let mut lanes: BTreeMap<String, usize> = BTreeMap::new();
         for (key, messages) in &self.lists {
-            if let Some(lane) = key.strip_prefix(&self.keys().key("fairstalk:lane:")) {
+            if let Some(lane) = key.strip_prefix(&self.keys().of_fleet("lane:")) {
                 *lanes.entry(lane.rsplit('\u{1f}').next().unwrap().to_owned()).or_default() += messages.len();
             }
         }

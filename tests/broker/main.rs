@@ -8,6 +8,7 @@ mod counting;
 mod dead;
 mod delaying;
 mod fencing;
+mod fleets;
 mod leaving;
 mod limiting;
 mod looking;

@@ -93,16 +93,18 @@ impl Model {
         let leased = self.leased[owner];
         assert_eq!(reply.is_some(), leased, "a step of {owner} is made if it has its lease");
         if let Some(reply) = reply {
-            self.made(owner, settlements, reply);
+            self.made(owner, settlements, reply, true);
         }
     }
 
     /// A step that was made, perhaps on behalf of a dead owner.
-    pub fn made(&mut self, owner: &str, settlements: &[Settlement], reply: &StepReply) {
+    pub fn made(&mut self, owner: &str, settlements: &[Settlement], reply: &StepReply, promotes: bool) {
         let lost: Vec<u64> =
             settlements.iter().filter(|settlement| !self.settle(owner, settlement)).map(|lost| lost.sequence).collect();
         assert_eq!(reply.lost, lost, "lost");
-        self.promote(reply.now);
+        if promotes {
+            self.promote(reply.now);
+        }
         for claim in &reply.claims {
             let place = place_of(&claim.list, &claim.raw);
             let waiting = self.waiting.entry(place.clone()).or_default();

@@ -195,7 +195,7 @@ impl World {
         let cut = if self.rng.bool() { 0 } else { self.rng.usize(..=earlier.len()) };
         let settlements: Vec<Settlement> = earlier.split_off(cut).into_iter().rev().map(front).collect();
         let reply = self.rng.choice(&mut self.living).unwrap().settle_for(&name, &settlements).await;
-        self.model.made(&name, &settlements, &reply);
+        self.model.made(&name, &settlements, &reply, false);
         if self.rng.bool() {
             self.seized.push((name, earlier));
         }
@@ -224,7 +224,7 @@ impl World {
                 }
                 let settlements: Vec<Settlement> = seized.into_iter().rev().map(front).collect();
                 let reply = self.living[0].settle_for(&name, &settlements).await;
-                self.model.made(&name, &settlements, &reply);
+                self.model.made(&name, &settlements, &reply, false);
                 self.check().await;
             }
         }

@@ -280,6 +280,11 @@ impl Owner {
         self.leases.held(&mut self.connection, &self.name).await.unwrap()
     }
 
+    /// Says goodbye for another one, which is dead and of which nothing is left.
+    pub async fn leave_for(&mut self, owner: &str) -> Others {
+        self.leases.leave(&mut self.connection, owner).await.unwrap()
+    }
+
     /// Says goodbye.
     pub async fn leave(&mut self) -> Others {
         self.leases.leave(&mut self.connection, &self.name).await.unwrap()

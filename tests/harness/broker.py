@@ -41,7 +41,7 @@ def waiting(client, queue):
 def unclaimed(client):
     """How many messages wait: in the queues, or in lanes of fairstalk."""
     queues = sum(client.llen(f"queue_{number}") for number in range(20))
-    return queues + int(client.hget("fairstalk:tenants", "waiting") or 0)
+    return queues + sum(int(client.hget(key, "waiting") or 0) for key in client.scan_iter("fairstalk:*:tenants"))
 
 
 def call_of(envelope):

@@ -1,10 +1,10 @@
--- A worker that has settled everything says goodbye. The last of all leaves the broker as stock Celery expects it:
--- what waits in lanes goes back to the fronts of its lists, in the order of each tenant, and delayed messages to their
+-- A worker that has settled everything says goodbye. The last of a fleet leaves its queues as stock Celery expects them:
+-- what waits in lanes goes back to the fronts of its lists, in the order of each tenant; the last of all, delayed messages to their
 -- ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
 --
 -- ARGV  3 at most so many messages in one call
--- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; nothing
--- is poured back while there are other owners.
+-- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; no
+-- lane is poured back while there are others of the fleet, and nothing delayed while there are any.
 
 if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('DEL', claims)
@@ -13,7 +13,10 @@ if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('HDEL', own('slots'), owner)
 end
 local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
-if #others > 0 then return {0, now, others} end
+local function fleet_of(name) return string.match(name, '%.(%x+):[^:]*$') end
+for i = 1, #others, 2 do
+  if fleet_of(others[i]) == fleet_of(owner) then return {0, now, others} end
+end
 
 local budget = tonumber(ARGV[3])
 
@@ -66,7 +69,10 @@ end
 remember()
 local left = call('HLEN', tenants_key)
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
-if left == 0 then call('DEL', tenants_key, ready, intake, ring, own('throttled')) end
+if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('slots')) end
+if #others > 0 then return {left, now, others} end
+call('DEL', intake, ring)
+
 
 if budget > 0 then
   for _, claim in ipairs(call('ZRANGE', delayed, 0, budget - 1)) do

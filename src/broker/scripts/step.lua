@@ -116,7 +116,9 @@ end
 -- Promote: due messages wait in a line of their own, the earliest foremost, which is served before the others of the
 -- same priority. A worker that claims one sees that its time has come.
 local next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-if next_due and tonumber(next_due) <= now then
+if next_due and tonumber(next_due) <= now and ARGV[8] ~= '0' then
+  local consumed = {}
+  for i = LISTS + 1, #KEYS do consumed[KEYS[i]] = true end
   local due = call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)
   local kept = call('HMGET', delayed_messages, unpack(due))
   call('HDEL', delayed_messages, unpack(due)) -- first, because without memory left a script may not begin with a push
@@ -124,11 +126,15 @@ if next_due and tonumber(next_due) <= now then
   for i = 1, #due do
     if kept[i] then
       local list, flow, message = string.match(kept[i], '^(.-)%z(.-)%z(.*)$')
-      meet({flow})
-      put_back(flow, list .. DUE, {message})
+      if consumed[string.match(list, '^[^\6]*')] then
+        meet({flow})
+        put_back(flow, list .. DUE, {message})
+        refilled = true
+      else
+        call('RPUSH', list, message) -- another fleet's
+      end
     end
   end
-  refilled = true
   next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 end
 

@@ -34,7 +34,8 @@ local tenants, changed, known = {}, {}, {}
 local floor, number, waiting, paused, throttled
 local refilled = false -- others may find something in the lanes now
 
-local function own(name) return prefix .. 'fairstalk:' .. name end
+-- A key of this fleet: of the workers that consume the same queues.
+local function own(name) return string.sub(tenants_key, 1, -#'tenants' - 1) .. name end
 
 local function may_run(tenant)
   return tenant.n > 0 and not tenant.p and (not tenant.m or tenant.r < tenant.m) and (not tenant.z or tenant.z <= now)
