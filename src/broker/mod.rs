@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod publish;
+pub mod revoked;
 mod script;
 pub mod step;
 pub mod verdict;

@@ -7,6 +7,7 @@ pub mod init;
 pub mod output;
 pub mod queues;
 pub mod redis;
+pub mod revoke;
 pub mod route;
 pub mod run;
 pub mod status;
@@ -41,6 +42,7 @@ enum Command {
     /// Print the queue of each user
     Route(route::Args),
     Enqueue(enqueue::Args),
+    Revoke(revoke::Args),
     Status(status::Args),
     Queues(queues::Args),
     Dead(dead::Args),
@@ -77,6 +79,7 @@ impl Cli {
             Command::Check(args) => check::run(args, &settings),
             Command::Route(args) => route::run(args, &settings),
             Command::Enqueue(args) => enqueue::run(args, &settings),
+            Command::Revoke(args) => revoke::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
             Command::Dead(args) => dead::run(args, &settings),

@@ -47,9 +47,11 @@ impl Engine {
             started: Instant::now(),
             soft_limit: None,
             hard_limit: None,
+            terminated: None,
             phase: Phase::Python,
         };
-        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now) {
+        let revoked = self.exchange.revoked.contains(&work.message.headers.id);
+        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
             Plan::Python => self.start_python(work),
             Plan::Command(arguments) => self.start_command(work, &arguments),
             Plan::Delay(due) => {
@@ -57,7 +59,8 @@ impl Engine {
                 let action = Action::Delay { message: work.message.raw, due };
                 self.outbox.push(Settlement { action, ..settlement });
             }
-            Plan::Expired => self.expired(work),
+            Plan::Expired => self.revoked(work, "expired"),
+            Plan::Revoked => self.revoked(work, "revoked"),
             Plan::Unknown => self.unknown(work, now),
             Plan::Lost => self.lost(work, now),
             Plan::Dead(reason, text) => {
@@ -93,9 +96,12 @@ impl Engine {
     fn start_python(&mut self, mut work: Work) {
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&work.message.headers.task));
         let (hard, soft) = work.message.headers.timelimit.unwrap_or((None, None));
-        let hard = hard.or(info.and_then(|info| info.time_limit));
-        let soft = soft.or(info.and_then(|info| info.soft_time_limit));
-        let after = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| work.started + wait);
+        // No limit, or 0, leaves it to the task (`celery/worker/request.py`, `execute_using_pool`). One beyond the end
+        // of the clock is none.
+        let given = |seconds: &f64| *seconds > 0.0;
+        let hard = hard.filter(given).or(info.and_then(|info| info.time_limit));
+        let soft = soft.filter(given).or(info.and_then(|info| info.soft_time_limit));
+        let after = |seconds| work.started.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);
         let Some(index) = self.place(work) else { return };
@@ -139,14 +145,13 @@ impl Engine {
         self.place(work);
     }
 
-    /// Too late: not run, and whoever waits for the result is told.
-    fn expired(&mut self, work: Work) {
+    /// Too late, or taken back: not run, and whoever waits for the result is told.
+    fn revoked(&mut self, work: Work, why: &'static str) {
+        story::revoked(&self.start, &work, why);
         if self.start.config.tasks.contains_key(&work.message.headers.task) {
-            let exception =
-                Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!(["expired"]) };
-            return self.end_here(work, &State::Revoked(&exception), Action::Ack);
+            return self.end_here(work, &State::Revoked(&task_revoked(why)), Action::Ack);
         }
-        self.record(work, "expired", String::new(), None);
+        self.record(work, why, String::new(), None);
     }
 
     /// Not registered: dead letter, and whoever waits for the result gets Celery's `NotRegistered`.
@@ -177,7 +182,7 @@ impl Engine {
     }
 
     /// Settles a task nothing ran for, with a result written here.
-    fn end_here(&mut self, work: Work, state: &State, action: Action) {
+    pub(super) fn end_here(&mut self, work: Work, state: &State, action: Action) {
         let stores = self.results_of(&work.message, state);
         self.outbox.push(Settlement { stores, ..work.settlement(0.0, action) });
     }
@@ -201,4 +206,9 @@ impl Engine {
             let _ = runner.give(message, &Task::Record(&record.note()));
         }
     }
+}
+
+/// Celery's exception for a task that was not run, or not to its end.
+pub(super) fn task_revoked(why: &str) -> Exception {
+    Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!([why]) }
 }

@@ -6,6 +6,7 @@ use super::link::{Orders, Reports};
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
+use crate::celery::Heard;
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
@@ -35,6 +36,8 @@ pub enum Event {
     CommandLine(u64, String),
     /// A command has ended, by its claim.
     CommandExit(u64, CommandExit),
+    /// Celery's remote control.
+    Control(Heard),
 }
 
 /// Whether messages are claimed. Running tasks are not touched by it.
@@ -72,6 +75,8 @@ pub struct Engine {
     /// There may be something to claim.
     pub(super) look: bool,
     pub(super) ready_told: bool,
+    /// Remote control is heard.
+    pub(super) listening: bool,
     /// Set when the drain deadline has passed: how many tasks ran then.
     pub(super) handed_back: Option<usize>,
     pub(super) events: UnboundedReceiver<Event>,
@@ -105,11 +110,13 @@ impl Engine {
             claiming: Claiming::Yes,
             look: true,
             ready_told: false,
+            listening: false,
             handed_back: None,
             events,
             tell,
         };
         engine.connect_zygote()?;
+        engine.listen();
         Ok(engine)
     }
 
@@ -178,6 +185,7 @@ impl Engine {
             Event::Zygote(..) => {}
             Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
             Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
+            Event::Control(heard) => self.heard(heard),
         }
     }
 
@@ -213,13 +221,15 @@ impl Engine {
             if let Some(work) = slot.work.as_ref().filter(|work| work.is_running()) {
                 sooner(work.soft_limit);
                 sooner(work.hard_limit.map(|(instant, _)| instant));
+                sooner(work.terminated.map(|terminated| terminated.kill_at));
             }
         }
         next
     }
 
     fn tell_ready(&mut self) {
-        let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        let ready =
+            self.exchange.looked() && self.listening && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);

@@ -5,6 +5,7 @@
 
 use super::engine::{Claiming, Engine, Failure, fatal};
 use crate::broker::lease::{BEAT, Beat, Leases};
+use crate::broker::revoked::Revoked;
 use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
+    /// Tasks that must not run.
+    pub(super) revoked: Revoked,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
     pub(super) suspects: Vec<String>,
     /// Dead owners whose claims are to be put back now.
@@ -75,6 +78,7 @@ impl Exchange {
                 crate::broker::connection::database(&start.config.results.url),
                 Policy::new(&start.config.tenancy),
             ),
+            revoked: Revoked::new(keys.clone()),
             keys,
             suspects: start.recover.clone(),
             recover: Vec::new(),
@@ -227,6 +231,9 @@ impl Engine {
         (self.look, self.gaze.wanted) = (true, true);
         let again = self.exchange.leased;
         self.beat().await?;
+        if let Some(connection) = &mut self.exchange.connection {
+            self.exchange.revoked.catch_up(connection).await?;
+        }
         if again {
             self.adopt().await?;
         }
@@ -313,6 +320,10 @@ impl Engine {
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
         self.outbox.drain(..batch);
         self.filings.clear();
+        // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
+        if exchange.revoked.is_behind(reply.revoked) {
+            exchange.revoked.catch_up(connection).await?;
+        }
         self.stepped(reply, want, look);
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::engine::{Claiming, Engine, Event, Failure};
 use super::intake::Reason;
 use super::slots::{RunnerState, slot_of};
 use super::story;
-use super::work::{Phase, Record};
+use super::work::{Phase, Record, Terminated};
 use crate::broker::{Action, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
@@ -13,7 +13,10 @@ use crate::runner::python::{PythonRunner, Wanted, Zygote, ZygoteSaid};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::process::Signal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Longer than anything lasts here: one KILL is enough.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 impl Engine {
     /// Connects to the zygote. It answers with the registry once the application is imported.
@@ -166,6 +169,10 @@ impl Engine {
             }
             Phase::Recording(_) | Phase::Command(_) => {}
             Phase::Stopping => self.hand_back(index, false),
+            Phase::Python if work.terminated.is_some() => {
+                let text = work.terminated.map(|terminated| terminated.signal.to_string()).unwrap_or_default();
+                work.phase = Phase::Recording(Record { why: "terminated", text, dead: None, given: false });
+            }
             Phase::Python => {
                 story::lost(&self.start, work, how);
                 if work.message.deliveries + 1 < self.start.config.delivery.max_deliveries {
@@ -208,6 +215,14 @@ impl Engine {
                 (Phase::Command(command), Some((limit, _))) if now >= limit => {
                     command.kill();
                     work.phase = Phase::Stopping; // the limit stays: the exit is judged by it
+                }
+                (Phase::Python | Phase::Command(_), _) if work.terminated.is_some_and(|it| now >= it.kill_at) => {
+                    work.terminated = work.terminated.map(|it| Terminated { kill_at: now + NEVER, ..it });
+                    match (&work.phase, runner) {
+                        (Phase::Command(command), _) => command.kill(),
+                        (_, Some(runner)) => runner.signal(Signal::KILL),
+                        (_, None) => {}
+                    }
                 }
                 (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
                     work.soft_limit = None;

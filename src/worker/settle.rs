@@ -1,5 +1,6 @@
 //! From the end of a task to what becomes of its message.
 
+use super::dispatch::task_revoked;
 use super::engine::Engine;
 use super::intake::Reason;
 use super::story;
@@ -35,6 +36,11 @@ impl Engine {
         slot.failures = 0;
         slot.finished += 1;
         let Some(work) = slot.work.take() else { return };
+        if work.terminated.is_some()
+            && let Some(runner) = slot.runner.process()
+        {
+            runner.retire(); // it has outlived its signal, or may yet die of it
+        }
         let settlement = work.settlement(self.charge(&work), Action::Ack);
         if !matches!(work.phase, Phase::Recording(_)) {
             story::ended(&self.start, &work, &ended);
@@ -64,6 +70,9 @@ impl Engine {
             return self.hand_back(index, false);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        if work.terminated.is_some() && !succeeded(exit) {
+            return self.end_here(work, &State::Revoked(&task_revoked("terminated")), Action::Ack);
+        }
         let Some(task) = self.start.config.tasks.get(&work.message.headers.task).cloned() else { return };
         let verdict = match work.hard_limit {
             Some((limit, seconds)) if std::time::Instant::now() >= limit && !succeeded(exit) => {

@@ -69,6 +69,16 @@ pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
     tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
 }
 
+/// A task is not run: it came too late, or was taken back.
+pub fn revoked(start: &Start, work: &Work, why: &str) {
+    tell!(info, start, work, { fields::OUTCOME => why }, "not run: {why}");
+}
+
+/// A task is sent a signal because it was taken back while it ran.
+pub fn terminated(start: &Start, work: &Work, signal: &str) {
+    tell!(warn, start, work, { fields::OUTCOME => "terminated" }, "terminated with {signal}: it was revoked");
+}
+
 /// A record of Python's logging, of a task if one is under way.
 pub fn logged(start: &Start, work: Option<&Work>, level: u32, logger: &str, text: &str) {
     let Some(work) = work else {

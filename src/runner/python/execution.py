@@ -18,6 +18,10 @@ from kombu.serialization import prepare_accept_content
 from . import frames
 
 
+class Terminated(SystemExit):
+    """SIGTERM, raised in the task so that its `finally` blocks run, as in Celery's children (`billiard.common`)."""
+
+
 class Delivery:
     """A message as the tracer wants it (`celery.worker.request.Request`, `celery.app.trace.fast_trace_task`)."""
 
@@ -68,6 +72,8 @@ class Execution:
         task = self.app.tasks[delivery.name]
         try:
             value, info, runtime, text = task.__trace__(delivery.id, args, kwargs, delivery.request)
+        except Terminated:
+            raise  # the worker hears of the end of this process and knows why
         except (SystemExit, KeyboardInterrupt) as exc:
             code = exc.code if isinstance(exc, SystemExit) else 1
             return self.record(delivery, lost("Worker exited prematurely: exitcode {}.".format(code)))
@@ -105,17 +111,22 @@ class Execution:
         why, text = note["why"], note["text"]
         if why == "unregistered":
             return self._unregistered(delivery)
-        if why == "expired":
-            request = self._request(delivery)
-            delivery_task = self.app.tasks[delivery.name]
-            delivery_task.backend.mark_as_revoked(
-                delivery.id, "expired", request=request._context, store_result=request.store_errors)
-            signals.task_revoked.send(
-                sender=delivery_task, request=request._context, terminated=False, signum=None, expired=True)
-            return frames.IGNORED, 0.0, None
+        if why in ("expired", "revoked", "terminated"):
+            return self._revoked(delivery, why, signum=int(text) if why == "terminated" else None)
         if why == "time-limit":
             return self.record(delivery, raised(TimeLimitExceeded(json.loads(text))))
         return self.record(delivery, lost(text))
+
+    def _revoked(self, delivery, why, signum):
+        """Too late, taken back, or ended from outside (`celery.worker.request.Request._announce_revoked`)."""
+        request = self._request(delivery)
+        task = self.app.tasks[delivery.name]
+        task.backend.mark_as_revoked(
+            delivery.id, why, request=request._context, store_result=request.store_errors)
+        signals.task_revoked.send(
+            sender=task, request=request._context, terminated=why == "terminated", signum=signum,
+            expired=why == "expired")
+        return frames.IGNORED, 0.0, None
 
     def _unregistered(self, delivery):
         """Unknown task (`Consumer.on_unknown_task`); unlike there, a chord it belongs to is told too."""
