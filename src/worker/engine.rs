@@ -211,6 +211,9 @@ impl Engine {
         sooner(self.exchange.next_deadline());
         if self.exchange.is_connected() {
             sooner(self.look_due());
+            if self.settles() {
+                sooner(Some(Instant::now())); // of what was just claimed, not all has to run
+            }
         }
         if let Claiming::Draining(deadline) = self.claiming {
             let passed = self.handed_back.is_some();

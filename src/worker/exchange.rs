@@ -286,13 +286,23 @@ impl Engine {
         self.recover_owners().await
     }
 
+    /// All that is handed back goes in one step, in order, so nothing goes before the last runner is gone.
+    fn hands_back(&self) -> bool {
+        self.handed_back.is_some() && self.busy() > 0
+    }
+
+    /// Something has ended that Redis doesn't know of and can be told.
+    pub(super) fn settles(&self) -> bool {
+        !self.outbox.is_empty() && !self.hands_back()
+    }
+
     /// Settles what has ended and claims for the free slots, in one exchange.
     async fn step(&mut self) -> Result<(), Trouble> {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let want = if claims { self.free().min(WANT_MAX) } else { 0 };
         let look = self.reach();
-        if self.handed_back.is_some() && self.busy() > 0 {
-            return Ok(()); // all that is handed back goes in one step, in order
+        if self.hands_back() {
+            return Ok(());
         }
         // What goes back to the front goes latest first, which costs least: each is put in front of the one before.
         self.outbox.sort_by_key(|settlement| match settlement.action {

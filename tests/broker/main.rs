@@ -13,6 +13,7 @@ mod random;
 mod reading;
 mod recovering;
 mod results;
+mod revoking;
 mod server;
 mod settling;
 mod stage;

@@ -49,7 +49,7 @@ for i = 1, #found, 2 do
     end
   end
 end
-local left = call('HLEN', tenants_key)
+local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked')
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
 if left == 0 then call('DEL', tenants_key, ready, intake, ring, own('throttled')) end
 
