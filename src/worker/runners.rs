@@ -226,6 +226,7 @@ impl Engine {
                 }
                 (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
                     work.soft_limit = None;
+                    story::over_soft_limit(&self.start, work);
                     if let Some(runner) = runner {
                         runner.signal(Signal::USR1);
                     }

@@ -49,7 +49,7 @@ impl Engine {
             (Phase::Recording(Record { dead: Some(entry), .. }), _) => {
                 Action::Dead { message: work.message.raw, entry }
             }
-            (Phase::Recording(_), _) => Action::Ack,
+            (Phase::Recording(_), outcome) if outcome != Outcome::Refused => Action::Ack,
             (_, Outcome::Requeued) => Action::Back(rewrite::redelivered(&work.message, false)),
             (_, Outcome::Refused) => {
                 let (now, why) = (self.exchange.now(), &ended.detail.exception);

@@ -69,6 +69,11 @@ pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
     tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
 }
 
+/// `SoftTimeLimitExceeded` is raised in a task.
+pub fn over_soft_limit(start: &Start, work: &Work) {
+    tell!(warn, start, work, {}, "soft time limit exceeded after {:.1} s", work.ran() / 1000.0);
+}
+
 /// A task is not run: it came too late, or was taken back.
 pub fn revoked(start: &Start, work: &Work, why: &str) {
     tell!(info, start, work, { fields::OUTCOME => why }, "not run: {why}");

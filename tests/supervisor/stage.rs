@@ -263,6 +263,8 @@ pub fn python() -> Config {
         interpreter: std::env::current_exe().expect("this"),
         env: BTreeMap::new(),
         max_tasks_per_runner: None,
+        time_limit: None,
+        soft_time_limit: None,
     };
     Config { python: Some(python), ..config() }
 }

@@ -7,7 +7,7 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.app.task import Context
 from celery.app.trace import loads_message
-from celery.exceptions import Ignore, NotRegistered, Reject, Retry
+from celery.exceptions import Ignore, InvalidTaskError, NotRegistered, Reject, Retry
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 from celery import signals
@@ -50,6 +50,9 @@ class Delivery:
     def decode(self, accept):
         """Arguments and embed; raises if the content type is refused or the body is not a task's."""
         args, kwargs, embed = loads_message(self.body, self.content_type, self.content_encoding, accept=accept)
+        # The tracer would fail the task for these, or call it with the characters of a text.
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
         self.request.update(embed or {})
         return args, kwargs
 
@@ -111,6 +114,10 @@ class Execution:
         why, text = note["why"], note["text"]
         if why == "unregistered":
             return self._unregistered(delivery)
+        try:
+            delivery.decode(self.accept)
+        except Exception as exc:  # as in `run`
+            return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
         if why in ("expired", "revoked", "terminated"):
             return self._revoked(delivery, why, signum=int(text) if why == "terminated" else None)
         if why == "time-limit":
