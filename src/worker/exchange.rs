@@ -35,7 +35,7 @@ const MAX_SETTLEMENTS: usize = 500;
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
     /// Number of the present connection, from 1: what was sent on an earlier one and comes late does nothing.
-    number: u64,
+    pub(super) number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
@@ -138,6 +138,11 @@ impl Exchange {
         self.looked && self.connection.is_some()
     }
 
+    /// It has a lease, so that it may look for messages.
+    pub fn could_look(&self) -> bool {
+        self.leased && self.connection.is_some()
+    }
+
     /// The server's clock, milliseconds since 1970.
     pub fn now(&self) -> i64 {
         self.clock.0 + i64::try_from(self.clock.1.elapsed().as_millis()).unwrap_or(0)
@@ -194,7 +199,7 @@ impl Engine {
     }
 
     /// An outage is waited out; everything else ends the worker.
-    fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+    pub(super) fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {
@@ -280,15 +285,12 @@ impl Engine {
         if pulse.waiting > 0 {
             (self.look, self.gaze.wanted) = (true, true);
         }
-        self.reports.update(|figures| figures.waiting = pulse.waiting);
+        self.reports.update(|figures| {
+            (figures.waiting, figures.tenants) = (pulse.waiting, Some(pulse.tenants));
+        });
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
         self.recover_owners().await
-    }
-
-    /// All that is handed back goes in one step, in order, so nothing goes before the last runner is gone.
-    fn hands_back(&self) -> bool {
-        self.handed_back.is_some() && self.busy() > 0
     }
 
     /// Something has ended that Redis doesn't know of and can be told.
@@ -301,6 +303,9 @@ impl Engine {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let want = if claims { self.free().min(WANT_MAX) } else { 0 };
         let look = self.reach();
+        if self.claiming != Claiming::Yes {
+            self.filings.clear(); // what was seen stays where it is, for others
+        }
         if self.hands_back() {
             return Ok(());
         }
@@ -325,6 +330,7 @@ impl Engine {
             settlements: &self.outbox[..batch],
             filings: &self.filings,
             look,
+            unseen: true,
             expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;

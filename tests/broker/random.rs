@@ -5,6 +5,7 @@
 
 use crate::model::Model;
 use crate::stage::{Owner, Stage, ack, front, result, settled, stored};
+use fairstalk::broker::lease::LEASE;
 use fairstalk::broker::{Action, Claim, Settlement};
 use fastrand::Rng;
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl World {
     async fn operate(&mut self) -> &'static str {
         match self.rng.u32(..100) {
             0..20 => self.push().await,
-            20..65 => self.step().await,
+            20..60 => self.step().await,
+            60..65 => self.start().await,
             65..70 => self.step_again().await,
             70..76 => self.beat().await,
             76..80 => self.die().await,
@@ -135,7 +137,24 @@ impl World {
         "step again"
     }
 
+    /// Some of what one of them holds is started for good; the dead come too late.
+    async fn start(&mut self) -> &'static str {
+        let zombie = !self.dead.is_empty() && self.rng.u32(..5) == 0;
+        let owner = self.rng.choice(if zombie { &mut self.dead } else { &mut self.living }).unwrap();
+        let mut claims = self.model.held(&owner.name);
+        claims.retain(|_| self.rng.bool());
+        let may = owner.start(&claims).await;
+        self.model.start(&owner.name, &claims, may);
+        "start"
+    }
+
     async fn beat(&mut self) -> &'static str {
+        // On a slow machine more than a lease may lie between two beats of a living one.
+        let (now, owners) = (self.stage.now().await, self.stage.keys.owners());
+        for owner in &self.living {
+            let end = (now + LEASE.as_millis() as i64).to_string();
+            let _: i64 = self.stage.ask(&["ZADD", &owners, "XX", &end, &owner.name]).await;
+        }
         let owner = self.rng.choice(&mut self.living).unwrap();
         let pulse = owner.beat(false).await.unwrap();
         for expired in &pulse.expired {

@@ -5,11 +5,12 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store,
+    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store, start,
 };
-use fairstalk::config::{Broker, Delivery, Queues, Tenancy};
+use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
 use redis::FromRedisValue;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ pub struct Stage {
     pub broker: Broker,
     pub results: Broker,
     pub keys: Keys,
-    /// What owners that come grant tenants.
-    pub tenancy: Tenancy,
     /// For looking and meddling; a connection of its own.
     pub admin: Connection,
 }
@@ -49,7 +48,7 @@ impl Stage {
         let queues = Queues { default: names[0].clone(), names, prefix: None };
         let keys = Keys::new(&broker, &queues);
         let admin = Connection::open(&broker).await.unwrap();
-        Stage { _server: server, broker, results, keys, tenancy: Tenancy::default(), admin }
+        Stage { _server: server, broker, results, keys, admin }
     }
 
     /// Another connection.
@@ -68,12 +67,14 @@ impl Stage {
     pub async fn stranger(&self, name: &str) -> Owner {
         Owner {
             name: name.into(),
+            keys: self.keys.clone(),
             connection: self.connect().await,
-            stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::new(&self.tenancy)),
+            stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::default()),
             leases: Leases::new(self.keys.clone()),
             sequence: 1,
             number: 1,
             cursor: 0,
+            unseen: true,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -113,6 +114,23 @@ impl Stage {
         seconds * 1000 + micros / 1000
     }
 
+    /// One call of the script behind [`Owner::leave`], with so many messages at most, as if the owner were killed
+    /// after it; what is left to do.
+    pub async fn leave_once(&mut self, owner: &str, budget: usize) -> i64 {
+        let script = concat!(
+            include_str!("../../src/broker/scripts/tenants.lua"),
+            include_str!("../../src/broker/scripts/leave.lua")
+        );
+        let keys = &self.keys;
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(14).arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.owners()).arg(keys.figures());
+        call.arg(keys.delayed()).arg(keys.delayed_messages());
+        call.arg(keys.dead()).arg(keys.dead_messages()).arg(keys.dead_entries());
+        call.arg(keys.tenants()).arg(keys.ready()).arg(keys.key("fairstalk:intake")).arg(keys.ring());
+        call.arg(keys.claims(owner)).arg(keys.prefix()).arg(owner).arg(budget);
+        self.admin.query::<(i64, i64, redis::Value)>(&call).await.unwrap().0
+    }
+
     /// Lets the lease of an owner have run out.
     pub async fn expire(&mut self, owner: &str) {
         let owners = self.keys.owners();
@@ -123,6 +141,7 @@ impl Stage {
 /// One worker, as the broker sees it.
 pub struct Owner {
     pub name: String,
+    keys: Keys,
     pub connection: Connection,
     stepper: Stepper,
     leases: Leases,
@@ -131,9 +150,29 @@ pub struct Owner {
     pub number: u64,
     pub cursor: u32,
     pub delivery: Delivery,
+    /// It claims unseen while no tenant waits.
+    pub unseen: bool,
 }
 
 impl Owner {
+    /// From now on it grants these tenants a weight and so many tasks at once (0: any number).
+    pub fn grant(&mut self, grants: &[(&str, f64, u32)]) {
+        let grants = grants.iter().map(|(tenant, weight, most)| ((*tenant).to_owned(), *weight, *most));
+        let mut tenancy = Tenancy::default();
+        for (tenant, weight, most) in grants {
+            tenancy.weights.insert(tenant.clone(), weight);
+            if most > 0 {
+                tenancy.max_concurrency.insert(tenant, most);
+            }
+        }
+        self.set_tenancy(&tenancy);
+    }
+
+    /// Other grants from now on.
+    pub fn set_tenancy(&mut self, tenancy: &Tenancy) {
+        self.stepper.set_policy(Policy::new(tenancy));
+    }
+
     /// A step whatever comes of it.
     pub async fn try_step(
         &mut self,
@@ -171,6 +210,7 @@ impl Owner {
             settlements,
             filings,
             look: 500,
+            unseen: self.unseen,
             expected: 10.0,
         };
         let reply = self.stepper.call(&mut self.connection, &step).await?;
@@ -196,6 +236,11 @@ impl Owner {
         self.step(want, &[]).await.claims
     }
 
+    /// Moves all that is in the lists into lanes, and claims nothing.
+    pub async fn file(&mut self) {
+        self.claim(0).await;
+    }
+
     /// Settles only; the claims that were not held.
     pub async fn settle(&mut self, settlements: &[Settlement]) -> Vec<u64> {
         self.step(0, settlements).await.lost
@@ -205,6 +250,12 @@ impl Owner {
     pub async fn beat(&mut self, first: bool) -> Option<Pulse> {
         let beat = Beat { owner: &self.name, figures: "{}", slots: 4, first, connection: self.number };
         self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
+    }
+
+    /// Notes that these claims are about to start for good; those that may, or nothing if the lease is lost.
+    pub async fn start(&mut self, claims: &[Claim]) -> Option<Vec<u64>> {
+        let claims: Vec<(u64, &[u8])> = claims.iter().map(|claim| (claim.sequence, &claim.raw[..])).collect();
+        start::note(&mut self.connection, &self.keys, &self.name, self.number, &claims).await.unwrap()
     }
 
     /// What a dead owner held, some of it.
@@ -238,7 +289,8 @@ impl Owner {
 /// Limits of the dead letters; the rest of `[delivery]` is the worker's business.
 pub fn delivery(dead_letters_max: u64, dead_letters_age: Duration) -> Delivery {
     let (accept, max_deliveries, max_message_size) = (Vec::new(), 3, u64::MAX);
-    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size }
+    let (mode, keep_failed, tasks) = (Mode::AtLeastOnce, false, BTreeMap::new());
+    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size, mode, keep_failed, tasks }
 }
 
 /// Messages `{"id": "<name>-0"}`…
@@ -264,6 +316,11 @@ pub fn ack(claim: &Claim) -> Settlement {
     settled(claim, Action::Ack)
 }
 
+/// It has ended after so many milliseconds.
+pub fn ran(claim: &Claim, milliseconds: f64) -> Settlement {
+    Settlement { ran: Some(milliseconds), ..ack(claim) }
+}
+
 /// Back to the front, as it came.
 pub fn front(claim: Claim) -> Settlement {
     settled(&claim, Action::Front(claim.raw.clone()))
@@ -278,6 +335,11 @@ pub fn stored(claim: &Claim, action: Action, stores: &[Store]) -> Settlement {
 pub fn result(task: &str, status: &str) -> Store {
     let value = format!(r#"{{"status": "{status}", "result": null, "task_id": "{task}"}}"#).into_bytes();
     Store { key: format!("celery-task-meta-{task}").into_bytes(), value, ttl_ms: 60_000 }
+}
+
+/// Whose the claims are, in order; for tenants of one letter: `"abc"`.
+pub fn whose(claims: &[Claim]) -> String {
+    claims.iter().map(|claim| flow_of(&claim.list, &claim.raw).trim_start_matches("t:").to_owned()).collect()
 }
 
 /// The messages of claims, in order.

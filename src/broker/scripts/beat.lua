@@ -22,6 +22,10 @@ if not lease or tonumber(lease) < tonumber(ARGV[8]) then call('HSET', claims, 'l
 call('ZADD', owners, now + tonumber(ARGV[3]), owner)
 call('HSET', figures, owner, ARGV[4])
 call('HSET', own('slots'), owner, ARGV[9])
+if ARGV[5] == '1' then -- who stays paused while nobody works is known again
+  local count = call('SCARD', own('paused'))
+  if count > 0 then call('HSET', tenants_key, 'paused', count) end
+end
 
 for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end
@@ -37,6 +41,10 @@ if #old > 0 then
 end
 
 meet({})
+if throttled > 0 then -- by workers, too, that have been told of no limits
+  let_run()
+  remember()
+end
 local all = waiting
 if call('EXISTS', unpack(KEYS, LISTS + 1)) > 0 then -- one command while all are empty, in place of one for each
   for i = LISTS + 1, #KEYS do all = all + call('LLEN', KEYS[i]) end

@@ -21,6 +21,8 @@
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
 --
+-- The list of a claim that was started for good has the message behind a NUL (start.lua); it goes with the claim.
+--
 -- A claim is named `owner:sequence`, not by the message's own delivery_tag: tags may be missing or twins, and
 -- no message has to be parsed here. Kombu doesn't mind: it restores the message, not the name.
 
@@ -89,7 +91,7 @@ if settlements > 0 then
       if tenants[flow] then grant(flow, ARGV[settled[i] + 4]) end
       local line, claimed_nth = release(value, flow, tonumber(ARGV[settled[i] + 3]))
       -- What a stock worker has restored after its visibility timeout is in its list again.
-      if action ~= 'ack' and call('HDEL', unacked, claim) == 0 then action = 'ack' end
+      if action ~= 'ack' and not was_started(value) and call('HDEL', unacked, claim) == 0 then action = 'ack' end
       if action == 'front' then
         put_front(flow, line, message, claimed_nth)
         refilled = true
@@ -183,16 +185,6 @@ local function free_slots()
   return free
 end
 
--- Those whose next start was put off until now may run again.
-local function let_run()
-  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
-  if #due == 0 then return end
-  call('ZREM', own('throttled'), unpack(due))
-  meet(due)
-  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
-  throttled = throttled - #due
-end
-
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
 local function serve()
@@ -257,10 +249,17 @@ end
 local looked, turn = {}, -1
 
 local function lists_with_messages()
-  local found = {}
-  for _, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    local lists, step = {}, {}
-    for i = 1, queues do lists[i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix end
+  local steps, all, found = {}, {}, {}
+  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    steps[n] = {}
+    for i = 1, queues do
+      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
+      all[#all + 1] = steps[n][i]
+    end
+  end
+  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
+  for _, lists in ipairs(steps) do
+    local step = {}
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)
