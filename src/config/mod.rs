@@ -107,10 +107,9 @@ pub struct Python {
     pub env: BTreeMap<String, String>,
     /// A runner is replaced after so many tasks; none = never (default).
     pub max_tasks_per_runner: Option<u32>,
-    /// Killed after this long, where neither the call nor the task says otherwise; none = the application's `task_time_limit`
-    /// (default).
+    /// Killed after this long, where call, task and application (`task_time_limit`) say nothing; none = never (default).
     pub time_limit: Option<Duration>,
-    /// `SoftTimeLimitExceeded` is raised after this long, likewise; none = the application's `task_soft_time_limit` (default).
+    /// `SoftTimeLimitExceeded` is raised after this long, likewise; none = never (default).
     pub soft_time_limit: Option<Duration>,
 }
 
