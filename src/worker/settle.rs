@@ -42,6 +42,7 @@ impl Engine {
         slot.finished += 1;
         let Some(work) = slot.work.take() else { return };
         if work.terminated.is_some()
+            && matches!(work.phase, Phase::Python)
             && let Some(runner) = slot.runner.process()
         {
             runner.retire(); // it has outlived its signal, or may yet die of it

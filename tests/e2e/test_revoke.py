@@ -121,6 +121,10 @@ def test_a_running_task_is_terminated(revoking, celery_app, client, ledger, coun
     assert told[0]["args"] == [0]
     assert [tasks.add.delay(n, 1).get(timeout=PATIENCE) for n in range(6)] == list(range(1, 7))
     assert (ledger.numbers("tidied"), other.state) == ([0], "PENDING")
+    more = [tasks.record.apply_async((1, n, str(ledger))) for n in range(100, 140)]
+    assert [task.get(timeout=PATIENCE) for task in more] == list(range(100, 140))
+    # Each ran once: no runner that was about to go got one.
+    assert sorted(n for n in ledger.numbers("start") if n >= 100) == list(range(100, 140))
     answers = control(celery_app, "revoke", count, arguments={"task_id": "nobody", "terminate": True})
     assert list(answers.values()) == [{"ok": "terminate: tasks unknown"}] * count
     answers = control(celery_app, "terminate", count, arguments={"task_id": other.id, "signal": "KILL"})
@@ -219,6 +223,7 @@ def test_revoked_between_two_claims(celery_app, fairstalk, client, ledger):
         check_revoked(AsyncResult(gone), "revoked")
     assert ledger.numbers("start") == [2 * n for n in range(20)]
     assert daemon.dead_letters() == []
+    assert daemon.stop() == 0  # what is kept of revocations keeps no worker from leaving
 
 
 def test_commands_are_revoked_and_terminated(celery_app, fairstalk, client, tmp_path):

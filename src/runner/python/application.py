@@ -37,10 +37,6 @@ def load(boot):
     from celery.app.utils import find_app
 
     app = find_app(boot["app"])
-    # As `celery worker --time-limit`: before the application's own setting, behind a task's and a call's.
-    for limit in ("time_limit", "soft_time_limit"):
-        if boot[limit] is not None:
-            app.conf["task_" + limit] = boot[limit]
     hostname = "fairstalk@" + socket.gethostname()
     info = WorkerInfo(app, hostname, boot["slots"], boot["loglevel"])
     app.loader.init_worker()

@@ -47,8 +47,6 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
         "queues": config.queues.names,
         "slots": config.workers.processes * config.workers.concurrency,
         "loglevel": level,
-        "time_limit": python.time_limit.map(|limit| limit.as_secs_f64()),
-        "soft_time_limit": python.soft_time_limit.map(|limit| limit.as_secs_f64()),
         "listener": listener,
         "modules": modules,
     });
