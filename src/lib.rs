@@ -14,6 +14,7 @@ pub mod fairness;
 pub mod broker;
 pub mod runner;
 pub mod results;
+pub mod celery;
 pub mod worker;
 pub mod supervisor;
 pub mod init;

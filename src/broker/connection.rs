@@ -2,12 +2,13 @@
 
 use super::{BrokerError, Keys, wake::Wake};
 use crate::config::Broker;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, RedisError, RedisResult,
+    ProtocolVersion, PushInfo, RedisError, RedisResult,
 };
 use std::future::Future;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// An open connection.
 #[derive(Clone)]
@@ -26,21 +27,35 @@ impl Connection {
     /// # Errors
     /// [`BrokerError`], sorted by what to do about it.
     pub async fn open(broker: &Broker) -> Result<Connection, BrokerError> {
+        let wake = Wake::default();
+        let ring = wake.clone();
+        let push = move |info: PushInfo| -> Result<(), SendError> {
+            ring.push(&info);
+            Ok(())
+        };
+        Connection::open_with(broker, wake, push).await
+    }
+
+    /// Connects to listen: what the server pushes comes out of the receiver, the end of the connection too.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn listen(broker: &Broker) -> Result<(Connection, UnboundedReceiver<PushInfo>), BrokerError> {
+        let (sender, receiver) = unbounded_channel();
+        Ok((Connection::open_with(broker, Wake::default(), sender).await?, receiver))
+    }
+
+    async fn open_with(broker: &Broker, wake: Wake, push: impl AsyncPushSender) -> Result<Connection, BrokerError> {
         let address = address(broker);
         let fail = |source| BrokerError::new(&address, source);
         let info = info(&broker.url).map_err(fail)?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let settings = settings.set_lib_name("fairstalk", env!("CARGO_PKG_VERSION"));
         let database = settings.db();
-        let wake = Wake::default();
-        let ring = wake.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(broker.timeout))
             .set_response_timeout(Some(broker.timeout))
-            .set_push_sender(move |info: redis::PushInfo| -> Result<(), redis::aio::SendError> {
-                ring.push(&info);
-                Ok(())
-            });
+            .set_push_sender(push);
         let client = Client::open(info.set_redis_settings(settings)).map_err(fail)?;
         let redis = client.get_multiplexed_async_connection_with_config(&config).await.map_err(fail)?;
         Ok(Connection { redis, address, database, wake })

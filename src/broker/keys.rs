@@ -114,6 +114,21 @@ impl Keys {
         self.of_fleet("ready")
     }
 
+    /// Ids of tasks that must not run any more, by the number of their revocation.
+    pub fn revoked(&self) -> String {
+        self.key("fairstalk:revoked")
+    }
+
+    /// Channel of Celery's remote control: that of kombu's fanout exchange `celery.pidbox`.
+    pub fn control_channel(&self, database: i64) -> String {
+        self.key(&format!("/{database}.celery.pidbox"))
+    }
+
+    /// Kombu: which queues are bound to an exchange, and by which routing key.
+    pub fn bindings(&self, exchange: &str) -> String {
+        self.key(&format!("_kombu.binding.{exchange}"))
+    }
+
     /// Changes when lanes have filled in a way that changes no list.
     pub fn ring(&self) -> String {
         self.key("fairstalk:ring")

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod letter;
 pub mod pause;
 pub mod publish;
+pub mod revoked;
 mod script;
 pub mod start;
 pub mod step;

@@ -136,6 +136,8 @@ pub struct StepReply {
     pub looked: Vec<Looked>,
     /// Milliseconds until a list can be looked at that another worker is busy with.
     pub turn: Option<u64>,
+    /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
+    pub revoked: i64,
 }
 
 /// The step script, made ready for one set of queues.
@@ -207,7 +209,7 @@ impl Stepper {
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn]: [Value; 7] = reply.try_into().ok()?;
+    let [now, next_due, cursor, lost, claimed, looked, turn, revoked]: [Value; 8] = reply.try_into().ok()?;
     let (next_due, turn) = (i64::from_redis_value(next_due).ok()?, i64::from_redis_value(turn).ok()?);
     let claimed: Vec<Value> = Vec::from_redis_value(claimed).ok()?;
     let mut claims = Vec::with_capacity(claimed.len() / 4);
@@ -235,6 +237,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         claims,
         looked: looked.collect::<Option<_>>()?,
         turn: u64::try_from(turn).ok(),
+        revoked: i64::from_redis_value(revoked).ok()?,
     })
 }
 

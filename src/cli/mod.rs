@@ -9,6 +9,7 @@ pub mod pause;
 pub mod queues;
 pub mod redis;
 pub mod reload;
+pub mod revoke;
 pub mod route;
 pub mod run;
 pub mod status;
@@ -44,6 +45,7 @@ enum Command {
     /// Print the queue of each user
     Route(route::Args),
     Enqueue(enqueue::Args),
+    Revoke(revoke::Args),
     Status(status::Args),
     Queues(queues::Args),
     /// Have tenants wait; what they run goes on
@@ -85,6 +87,7 @@ impl Cli {
             Command::Reload(args) => reload::run(args),
             Command::Route(args) => route::run(args, &settings),
             Command::Enqueue(args) => enqueue::run(args, &settings),
+            Command::Revoke(args) => revoke::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
             Command::Pause(args) => pause::run(args, &settings, true),

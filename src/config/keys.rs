@@ -19,7 +19,19 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "memory_limit",
         ],
     ),
-    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner", "max_memory_per_runner"]),
+    (
+        "python",
+        &[
+            "app",
+            "directory",
+            "interpreter",
+            "env",
+            "max_tasks_per_runner",
+            "max_memory_per_runner",
+            "time_limit",
+            "soft_time_limit",
+        ],
+    ),
     ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
     (

@@ -115,6 +115,10 @@ pub struct Python {
     pub max_tasks_per_runner: Option<u32>,
     /// A runner that has more resident memory than so many bytes after a task is replaced; none = never (default).
     pub max_memory_per_runner: Option<u64>,
+    /// Killed after this long, where call, task and application (`task_time_limit`) say nothing; none = never (default).
+    pub time_limit: Option<Duration>,
+    /// `SoftTimeLimitExceeded` is raised after this long, likewise; none = never (default).
+    pub soft_time_limit: Option<Duration>,
 }
 
 /// `[tenancy]`: whose task a message is.

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Shortest time limit.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(1);
+
 pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
     if !source.has("python") {
         return None;
@@ -23,6 +26,15 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
     let env = section.variables("env").unwrap_or_default();
     let max_tasks_per_runner = section.count("max_tasks_per_runner", 1..=u32::MAX);
     let max_memory_per_runner = section.size("max_memory_per_runner", MEMORY);
+    let time_limit = section.duration("time_limit", SHORTEST_LIMIT..=30 * DAY);
+    let soft_time_limit = section.duration("soft_time_limit", SHORTEST_LIMIT..=30 * DAY);
+    if let (Some(hard), Some(soft)) = (time_limit, soft_time_limit)
+        && soft >= hard
+    {
+        let show = super::units::show_duration;
+        let reason = format!("{} is not before time_limit, {}, so no task would notice", show(soft), show(hard));
+        section.complain("soft_time_limit", Complaint::new(reason, "let soft_time_limit be the shorter one"));
+    }
     section.finish();
     Some(Python {
         app: app.unwrap_or_default(),
@@ -35,6 +47,8 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
         env,
         max_tasks_per_runner,
         max_memory_per_runner,
+        time_limit,
+        soft_time_limit,
     })
 }
 
@@ -105,7 +119,7 @@ fn read_task(
             .duration("retry_backoff_max", Duration::ZERO..=DAY)
             .unwrap_or(Duration::from_secs(600)),
         retry_jitter: section.boolean("retry_jitter").unwrap_or(true),
-        time_limit: section.duration("time_limit", Duration::from_millis(1)..=30 * DAY),
+        time_limit: section.duration("time_limit", SHORTEST_LIMIT..=30 * DAY),
         memory_limit: section.size("memory_limit", MEMORY),
     };
     let comparable = !section.refused("retry_backoff") && !section.refused("retry_backoff_max");

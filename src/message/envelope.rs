@@ -74,7 +74,7 @@ pub struct Headers {
 impl Headers {
     /// Number of the attempt, from 1.
     pub fn attempt(&self) -> u32 {
-        self.retries.unwrap_or(0) + 1
+        self.retries.unwrap_or(0).saturating_add(1)
     }
 }
 
@@ -96,8 +96,8 @@ struct Envelope<'a> {
 struct Properties<'a> {
     #[serde(borrow, default)]
     body_encoding: Option<Cow<'a, str>>,
-    #[serde(default)]
-    delivery_info: DeliveryInfo,
+    #[serde(borrow, default)]
+    delivery_info: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -163,8 +163,12 @@ impl Message {
 }
 
 fn parts(raw: &[u8]) -> Result<Message, Malformed> {
-    let envelope: Envelope = serde_json::from_slice(raw).map_err(Malformed::Envelope)?;
-    let properties: Properties = serde_json::from_str(envelope.properties.get()).map_err(Malformed::Envelope)?;
+    let text = std::str::from_utf8(raw)
+        .map_err(|error| Malformed::Envelope(serde::de::Error::custom(format!("not UTF-8: {error}"))))?;
+    let envelope: Envelope = object(text).map_err(Malformed::Envelope)?;
+    let properties: Properties = object(envelope.properties.get()).map_err(Malformed::Envelope)?;
+    let info = properties.delivery_info.map_or(Ok(DeliveryInfo::default()), |info| object(info.get()));
+    let info = info.map_err(Malformed::Envelope)?;
     let base64 = match properties.body_encoding.as_deref() {
         Some("base64") => true,
         None => false,
@@ -179,20 +183,28 @@ fn parts(raw: &[u8]) -> Result<Message, Malformed> {
         headers: Headers::default(),
         content_type: envelope.content_type.unwrap_or(Cow::Borrowed("application/data")).into_owned(),
         content_encoding: envelope.content_encoding.unwrap_or(Cow::Borrowed("binary")).into_owned(),
-        deliveries: properties.delivery_info.deliveries.unwrap_or(0),
+        deliveries: info.deliveries.unwrap_or(0),
         headers_json: Text::Part(range(raw, envelope.headers.get())),
         properties_json: Text::Part(range(raw, envelope.properties.get())),
         body,
         base64,
     };
     let headers = envelope.headers.get();
-    let probe: HasTask = serde_json::from_str(headers).map_err(Malformed::Headers)?;
+    let probe: HasTask = object(headers).map_err(Malformed::Headers)?;
     if probe.task.is_some() {
         message.headers = serde_json::from_str(headers).map_err(Malformed::Headers)?;
     } else {
         protocol_1(&mut message, raw, headers)?;
     }
     Ok(message)
+}
+
+/// Parses a JSON object. Serde alone would take an array for a struct, too, which nobody could read again after a change.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
+    match json.trim_start().starts_with('{') {
+        true => serde_json::from_str(json),
+        false => Err(serde::de::Error::custom("expected an object")),
+    }
 }
 
 /// Protocol 1 has everything in the body (`celery/worker/strategy.py`, `proto1_to_proto2`).

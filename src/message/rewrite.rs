@@ -9,7 +9,7 @@ use super::{Message, time};
 /// number of deliveries is kept beside it, where stock Celery ignores and preserves it. `counted` is false
 /// where the delivery was cut short by us (a drain), which is not the task's fault.
 pub fn redelivered(message: &Message, counted: bool) -> Vec<u8> {
-    let deliveries = message.deliveries + u32::from(counted);
+    let deliveries = message.deliveries.saturating_add(u32::from(counted));
     rewrite(message, |headers, info| {
         headers.set("redelivered", "true".into());
         info.set("redelivered", "true".into());
@@ -58,7 +58,7 @@ fn try_rewrite(message: &Message, change: impl FnOnce(&mut Object, &mut Object))
     let mut envelope = Object::parse(raw)?;
     let mut headers = Object::parse(envelope.get("headers").unwrap_or("{}"))?;
     let mut properties = Object::parse(envelope.get("properties").unwrap_or("{}"))?;
-    let mut info = Object::parse(properties.get("delivery_info").unwrap_or("{}"))?;
+    let mut info = Object::parse(properties.get("delivery_info").filter(|info| *info != "null").unwrap_or("{}"))?;
     change(&mut headers, &mut info);
     let (headers, info) = (headers.to_string(), info.to_string());
     properties.set("delivery_info", info);

@@ -17,8 +17,10 @@ pub fn parse(field: &'static str, text: &str, naive: &TimeZone) -> Result<i64, M
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant.as_millisecond());
     }
-    let local: DateTime = text.parse().map_err(|_| bad())?;
-    Ok(naive.to_timestamp(local).map_err(|_| bad())?.as_millisecond())
+    let local: DateTime = text.trim_end_matches('Z').parse().map_err(|_| bad())?;
+    // Python's last day, which may stand for "never", is beyond the last instant there is here.
+    let edge = if local.year() > 0 { Timestamp::MAX } else { Timestamp::MIN };
+    Ok(naive.to_timestamp(local).unwrap_or(edge).as_millisecond())
 }
 
 /// ISO 8601 in UTC with microseconds, as Python's `datetime.isoformat()` writes it.
@@ -51,6 +53,9 @@ mod tests {
         assert_eq!(parse("eta", "2031-01-01T00:00:00", &berlin).unwrap(), 1_924_988_400_000);
         assert!(parse("eta", "tomorrow", &berlin).is_err());
         assert!(parse("eta", "99999-01-01T00:00:00", &berlin).is_err());
+        for last in ["9999-12-31T23:59:59.999999+00:00", "9999-12-31T23:59:59.999999", "9999-12-31T23:59:59Z"] {
+            assert_eq!(parse("expires", last, &berlin).unwrap(), Timestamp::MAX.as_millisecond());
+        }
     }
 
     #[test]

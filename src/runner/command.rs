@@ -37,8 +37,13 @@ impl RunningCommand {
     /// Kills it and everything it started. Only to be called before its end was told: after that the number
     /// may be somebody else's.
     pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal to it and everything it started. What is said of [`RunningCommand::kill`] holds here too.
+    pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(pid, signal);
         }
     }
 }

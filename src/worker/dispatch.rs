@@ -54,6 +54,7 @@ impl Engine {
             started: Instant::now(),
             soft_limit: None,
             hard_limit: None,
+            terminated: None,
             memory_limit: None,
             outgrown: None,
             lines: Cell::new(0),
@@ -63,14 +64,16 @@ impl Engine {
             phase: Phase::Python,
         };
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
-        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, now) {
+        let revoked = self.exchange.revoked.contains(&work.message.headers.id);
+        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
             Plan::Python => self.take_python(work),
             Plan::Command(arguments) => self.take_command(work, arguments),
             Plan::Delay(due) => {
                 story::delayed(&self.start, &work, due);
                 self.settle(work, |message| Action::Delay { message, due });
             }
-            Plan::Expired => self.expired(work),
+            Plan::Expired => self.revoked(work, "expired"),
+            Plan::Revoked => self.revoked(work, "revoked"),
             Plan::Unknown => self.unknown(work, now),
             Plan::Lost => self.lost(work, now),
             Plan::Dead(reason, text) => {
@@ -106,15 +109,13 @@ impl Engine {
         }
     }
 
-    /// Too late: not run, and whoever waits for the result is told.
-    fn expired(&mut self, work: Work) {
-        story::expired(&self.start, &work);
+    /// Too late, or taken back: not run, and whoever waits for the result is told.
+    fn revoked(&mut self, work: Work, why: &'static str) {
+        story::revoked(&self.start, &work, why);
         if self.start.config.tasks.contains_key(&work.message.headers.task) {
-            let exception =
-                Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!(["expired"]) };
-            return self.end_here(work, &State::Revoked(&exception), Action::Ack);
+            return self.end_here(work, &State::Revoked(&task_revoked(why)), Action::Ack);
         }
-        self.record(work, "expired", String::new(), Then::Ack);
+        self.record(work, why, String::new(), Then::Ack);
     }
 
     /// Not registered: dead letter, and whoever waits for the result gets Celery's `NotRegistered`.
@@ -169,4 +170,9 @@ impl Engine {
             let _ = runner.give(message, &Task::Record(&record.note()));
         }
     }
+}
+
+/// Celery's exception for a task that was not run, or not to its end.
+pub(super) fn task_revoked(why: &str) -> Exception {
+    Exception { kind: "TaskRevokedError", module: "celery.exceptions", arguments: json!([why]) }
 }

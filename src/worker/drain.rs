@@ -86,6 +86,11 @@ impl Engine {
         }
     }
 
+    /// All that is handed back goes in one step, in order, so nothing goes before the last runner is gone.
+    pub(super) fn hands_back(&self) -> bool {
+        self.handed_back.is_some() && self.busy() > 0
+    }
+
     /// A task was killed to be handed back.
     pub(super) fn is_stopping(&self, index: usize) -> bool {
         self.handed_back.is_some()

@@ -8,6 +8,7 @@ use super::memory::Guard;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
+use crate::celery::Heard;
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
@@ -39,6 +40,8 @@ pub enum Event {
     CommandLine(u64, String),
     /// A command has ended, by its claim.
     CommandExit(u64, CommandExit),
+    /// Celery's remote control.
+    Control(Heard),
 }
 
 /// Whether messages are claimed. Running tasks are not touched by it.
@@ -80,6 +83,8 @@ pub struct Engine {
     /// There may be something to claim.
     pub(super) look: bool,
     pub(super) ready_told: bool,
+    /// Remote control is heard.
+    pub(super) listening: bool,
     /// Set when the drain deadline has passed: how many tasks ran then.
     pub(super) handed_back: Option<usize>,
     pub(super) events: UnboundedReceiver<Event>,
@@ -116,11 +121,13 @@ impl Engine {
             replaced: false,
             look: true,
             ready_told: false,
+            listening: false,
             handed_back: None,
             events,
             tell,
         };
         engine.connect_zygote()?;
+        engine.listen();
         Ok(engine)
     }
 
@@ -195,6 +202,7 @@ impl Engine {
             Event::RunnerDied(pid, death) => self.runner_buried(pid, &death),
             Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
             Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
+            Event::Control(heard) => self.heard(heard),
         }
     }
 
@@ -220,6 +228,9 @@ impl Engine {
         sooner(self.exchange.next_deadline());
         if self.exchange.is_connected() {
             sooner(self.look_due());
+            if self.settles() {
+                sooner(Some(Instant::now())); // of what was just claimed, not all has to run
+            }
         }
         sooner(self.memory.look_at);
         if let Claiming::Draining(deadline) = self.claiming {
@@ -231,6 +242,7 @@ impl Engine {
             if let Some(work) = slot.work.as_ref().filter(|work| work.is_running()) {
                 sooner(work.soft_limit);
                 sooner(work.hard_limit.map(|(instant, _)| instant));
+                sooner(work.terminated.map(|terminated| terminated.kill_at));
             }
         }
         next
@@ -242,7 +254,7 @@ impl Engine {
             Claiming::Paused => self.exchange.could_look(),
             Claiming::Yes | Claiming::Draining(_) => self.exchange.looked(),
         };
-        let ready = looked && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        let ready = looked && self.listening && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);

@@ -5,6 +5,7 @@
 
 use super::engine::{Claiming, Engine, Failure, fatal};
 use crate::broker::lease::{BEAT, Beat, Leases};
+use crate::broker::revoked::Revoked;
 use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub(super) keys: Keys,
     pub(super) leases: Leases,
     pub(super) stepper: Stepper,
+    /// Tasks that must not run.
+    pub(super) revoked: Revoked,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
     pub(super) suspects: Vec<String>,
     /// Dead owners whose claims are to be put back now.
@@ -75,6 +78,7 @@ impl Exchange {
                 crate::broker::connection::database(&start.config.results.url),
                 Policy::new(&start.config.tenancy),
             ),
+            revoked: Revoked::new(keys.clone()),
             keys,
             suspects: start.recover.clone(),
             recover: Vec::new(),
@@ -232,6 +236,9 @@ impl Engine {
         (self.look, self.gaze.wanted) = (true, true);
         let again = self.exchange.leased;
         self.beat().await?;
+        if let Some(connection) = &mut self.exchange.connection {
+            self.exchange.revoked.catch_up(connection).await?;
+        }
         if again {
             self.adopt().await?;
         }
@@ -286,6 +293,11 @@ impl Engine {
         self.recover_owners().await
     }
 
+    /// Something has ended that Redis doesn't know of and can be told.
+    pub(super) fn settles(&self) -> bool {
+        !self.outbox.is_empty() && !self.hands_back()
+    }
+
     /// Settles what has ended and claims for the free slots, in one exchange.
     async fn step(&mut self) -> Result<(), Trouble> {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
@@ -294,8 +306,8 @@ impl Engine {
         if self.claiming != Claiming::Yes {
             self.filings.clear(); // what was seen stays where it is, for others
         }
-        if self.handed_back.is_some() && self.busy() > 0 {
-            return Ok(()); // all that is handed back goes in one step, in order
+        if self.hands_back() {
+            return Ok(());
         }
         // What goes back to the front goes latest first, which costs least: each is put in front of the one before.
         self.outbox.sort_by_key(|settlement| match settlement.action {
@@ -324,6 +336,10 @@ impl Engine {
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
         self.outbox.drain(..batch);
         self.filings.clear();
+        // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
+        if exchange.revoked.is_behind(reply.revoked) {
+            exchange.revoked.catch_up(connection).await?;
+        }
         self.stepped(reply, want, look);
         Ok(())
     }

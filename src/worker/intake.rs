@@ -18,6 +18,8 @@ pub enum Plan {
     Delay(i64),
     /// It came too late.
     Expired,
+    /// It was taken back.
+    Revoked,
     /// Nobody here knows the task.
     Unknown,
     /// Its workers died too often while it ran.
@@ -26,15 +28,21 @@ pub enum Plan {
     Dead(Reason, String),
 }
 
-/// Decides; `now` is the broker's clock in milliseconds since 1970.
-pub fn plan(config: &Config, registry: Option<&Registry>, message: &Message, now: i64) -> Plan {
-    match try_plan(config, registry, message, now) {
+/// Decides; `revoked` tells whether the task was taken back, `now` is the broker's clock in milliseconds since 1970.
+pub fn plan(config: &Config, registry: Option<&Registry>, message: &Message, revoked: bool, now: i64) -> Plan {
+    match try_plan(config, registry, message, revoked, now) {
         Ok(plan) => plan,
         Err(malformed) => Plan::Dead(Reason::Malformed, malformed.to_string()),
     }
 }
 
-fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now: i64) -> Result<Plan, Malformed> {
+fn try_plan(
+    config: &Config,
+    registry: Option<&Registry>,
+    message: &Message,
+    revoked: bool,
+    now: i64,
+) -> Result<Plan, Malformed> {
     if !config.delivery.accept.contains(&message.content_type) {
         let why = format!("content type {} is not in [delivery] accept", message.content_type);
         return Ok(Plan::Dead(Reason::Refused, why));
@@ -57,6 +65,9 @@ fn try_plan(config: &Config, registry: Option<&Registry>, message: &Message, now
     }
     if millis("expires", &headers.expires)?.is_some_and(|expires| expires < now) {
         return Ok(Plan::Expired);
+    }
+    if revoked {
+        return Ok(Plan::Revoked);
     }
     if let Some(eta) = millis("eta", &headers.eta)?.filter(|&eta| eta > now) {
         return Ok(Plan::Delay(eta));

@@ -5,14 +5,17 @@ use super::letter::{Death, Letter};
 use super::rules::Rules;
 use super::slots::{RunnerState, slot_of};
 use super::story;
-use super::work::{Phase, Record, Then, Work};
+use super::work::{Phase, Record, Terminated, Then, Work};
 use crate::broker::{Action, Reason, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
 use crate::runner::Said;
 use crate::runner::python::{PythonRunner, Wanted, Zygote, ZygoteSaid};
 use rustix::process::Signal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Longer than anything lasts here: one KILL is enough.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Why a task was killed that is not handed back.
 pub(super) const OVER: &str = "it was killed because [workers] drain_timeout was over";
@@ -205,6 +208,12 @@ impl Engine {
             Phase::Recording(_) | Phase::Command(_) => {}
             Phase::Stopping => self.hand_back(index, false, OVER),
             Phase::Noting(_) => self.hand_back(index, false, "its runner died before it started"),
+            // Whatever killed it in the end: revoked is revoked.
+            Phase::Python if work.terminated.is_some() => {
+                story::dropped(&self.start, work);
+                let text = work.terminated.map(|terminated| terminated.signal.to_string()).unwrap_or_default();
+                work.phase = Phase::Recording(Record { why: "terminated", text, then: Then::Ack, given: false });
+            }
             Phase::Python if work.outgrown.or(killed).is_some() => {
                 let peak = work.outgrown.or(killed).unwrap_or_default();
                 self.python_outgrew(index, peak);
@@ -280,8 +289,17 @@ impl Engine {
                     command.kill();
                     work.phase = Phase::Stopping; // the limit stays: the exit is judged by it
                 }
+                (Phase::Python | Phase::Command(_), _) if work.terminated.is_some_and(|it| now >= it.kill_at) => {
+                    work.terminated = work.terminated.map(|it| Terminated { kill_at: now + NEVER, ..it });
+                    match (&work.phase, runner) {
+                        (Phase::Command(command), _) => command.kill(),
+                        (_, Some(runner)) => runner.signal(Signal::KILL),
+                        (_, None) => {}
+                    }
+                }
                 (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
                     work.soft_limit = None;
+                    story::over_soft_limit(&self.start, work);
                     if let Some(runner) = runner {
                         runner.signal(Signal::USR1);
                     }

@@ -1,5 +1,6 @@
 //! From the end of a task to what becomes of its message.
 
+use super::dispatch::task_revoked;
 use super::engine::Engine;
 use super::letter::{Death, Letter};
 use super::runners::OVER;
@@ -40,6 +41,12 @@ impl Engine {
         slot.failures = 0;
         slot.finished += 1;
         let Some(work) = slot.work.take() else { return };
+        if work.terminated.is_some()
+            && matches!(work.phase, Phase::Python)
+            && let Some(runner) = slot.runner.process()
+        {
+            runner.retire(); // it has outlived its signal, or may yet die of it
+        }
         self.learn_cost(&work);
         let settlement = work.settlement(Action::Ack);
         if !matches!(work.phase, Phase::Recording(_)) {
@@ -54,6 +61,9 @@ impl Engine {
     /// What becomes of the message of a Python task that has ended.
     fn after_python(&self, work: Work, ended: &Ended) -> Action {
         let (reason, why) = match (&work.phase, ended.outcome) {
+            (Phase::Recording(Record { then: Then::Ack, .. }), Outcome::Refused) => {
+                (Reason::Malformed, ended.detail.exception.as_str())
+            }
             (Phase::Recording(_), _) => {
                 let Phase::Recording(Record { then, .. }) = work.phase else { return Action::Ack };
                 return match then {
@@ -86,6 +96,10 @@ impl Engine {
             return self.hand_back(index, false, OVER);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        if work.terminated.is_some() && !succeeded(exit) {
+            story::dropped(&self.start, &work);
+            return self.end_here(work, &State::Revoked(&task_revoked("terminated")), Action::Ack);
+        }
         let killed = match &work.phase {
             Phase::Command(command) => command.leaf.as_ref().and_then(Leaf::outgrown),
             _ => None,

@@ -82,10 +82,16 @@ impl Engine {
         let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &mut slot.work) else { return };
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&work.message.headers.task));
         let (hard, soft) = work.message.headers.timelimit.unwrap_or((None, None));
-        let hard = hard.or(info.and_then(|info| info.time_limit));
-        let soft = soft.or(info.and_then(|info| info.soft_time_limit));
+        // The call's, else the task's, which knows the application's setting, else the worker's own, as in
+        // `celery/worker/request.py`, `execute_using_pool`. 0 is none, as is one beyond the end of the clock.
+        let given = |seconds: &f64| *seconds > 0.0;
+        let python = self.start.config.python.as_ref();
+        let own_hard = python.and_then(|python| python.time_limit).map(|limit| limit.as_secs_f64());
+        let own_soft = python.and_then(|python| python.soft_time_limit).map(|limit| limit.as_secs_f64());
+        let hard = hard.filter(given).or(info.and_then(|info| info.time_limit)).or(own_hard);
+        let soft = soft.filter(given).or(info.and_then(|info| info.soft_time_limit)).or(own_soft);
         let started = Instant::now();
-        let after = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| started + wait);
+        let after = |seconds| started.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
         work.started = started;
         work.hard_limit = hard.and_then(|seconds| Some((after(seconds)?, seconds)));
         work.soft_limit = soft.and_then(after);

@@ -39,9 +39,9 @@ pub fn delayed(start: &Start, work: &Work, due: i64) {
     }
 }
 
-/// A message came too late.
-pub fn expired(start: &Start, work: &Work) {
-    tell!(info, start, work, { fields::OUTCOME => "expired" }, "expired before it could start");
+/// A task is not run: it is `expired`, or was `revoked`.
+pub fn revoked(start: &Start, work: &Work, why: &str) {
+    tell!(info, start, work, { fields::OUTCOME => why }, "{why} before it could start");
 }
 
 /// A task has ended.
@@ -81,6 +81,16 @@ pub fn lost(start: &Start, work: &Work, how: &str) {
 pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
     dropped(start, work);
     tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
+}
+
+/// A task is sent a signal because it was taken back while it ran.
+pub fn terminated(start: &Start, work: &Work, signal: &str) {
+    tell!(warn, start, work, { fields::OUTCOME => "terminated" }, "terminated with {signal}: it was revoked");
+}
+
+/// `SoftTimeLimitExceeded` is raised in a task.
+pub fn over_soft_limit(start: &Start, work: &Work) {
+    tell!(warn, start, work, {}, "soft time limit exceeded after {:.1} s", work.ran() / 1000.0);
 }
 
 /// A task was killed for using too much memory.
@@ -154,7 +164,7 @@ fn passes(start: &Start, work: &Work) -> bool {
 }
 
 /// Tells how many lines of a task were dropped.
-fn dropped(start: &Start, work: &Work) {
+pub fn dropped(start: &Start, work: &Work) {
     let most = u64::from(start.config.log.task_output);
     let dropped = work.lines.get().saturating_sub(most);
     if most > 0 && dropped > 0 {

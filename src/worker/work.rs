@@ -32,6 +32,8 @@ pub struct Work {
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
     pub hard_limit: Option<(Instant, f64)>,
+    /// An operator wants it to end.
+    pub terminated: Option<Terminated>,
     /// Most memory it may use, in bytes.
     pub memory_limit: Option<u64>,
     /// What it used when it was killed for that, in bytes.
@@ -70,6 +72,15 @@ impl Work {
     }
 }
 
+/// A task that was revoked while it ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminated {
+    /// The signal it got.
+    pub signal: i32,
+    /// When it is killed, if it has not ended until then; out of reach once it was.
+    pub kill_at: Instant,
+}
+
 /// How far a task is.
 #[derive(Debug)]
 pub enum Phase {
@@ -88,7 +99,7 @@ pub enum Phase {
 /// An end that Celery has to be told because the task itself can't.
 #[derive(Debug)]
 pub struct Record {
-    /// For the runner: `unregistered`, `expired`, `time-limit` or `lost`.
+    /// For the runner: `unregistered`, `expired`, `revoked`, `terminated`, `time-limit` or `lost`.
     pub why: &'static str,
     /// What the exception says.
     pub text: String,

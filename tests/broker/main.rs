@@ -18,6 +18,7 @@ mod random;
 mod reading;
 mod recovering;
 mod results;
+mod revoking;
 mod server;
 mod settling;
 mod sharing;

@@ -279,6 +279,24 @@ fn a_syntax_error_has_its_place_and_not_its_line() {
 }
 
 #[test]
+fn time_limits_of_python_tasks() {
+    let python = |keys: &str| parse_with(&format!("[python]\napp = \"a\"\n{keys}"), &[]);
+    let limits = |keys| python(keys).unwrap().python.map(|python| (python.time_limit, python.soft_time_limit)).unwrap();
+    assert_eq!(limits(""), (None, None));
+    let expected = (Some(Duration::from_secs(60)), Some(Duration::from_millis(500)));
+    assert_eq!(limits("time_limit = \"1m\"\nsoft_time_limit = \"500ms\""), expected);
+    let problems = python("time_limit = \"1m\"\nsoft_time_limit = \"60s\"").unwrap_err().to_string();
+    assert!(problems.contains("python.soft_time_limit = \"60s\""), "{problems}");
+    assert!(problems.contains("is not before time_limit, 1m"), "{problems}");
+    for bad in ["\"0s\"", "\"31d\"", "30", "\"soon\""] {
+        for key in ["time_limit", "soft_time_limit"] {
+            let problems = python(&format!("{key} = {bad}")).unwrap_err().to_string();
+            assert!(problems.contains(&format!("python.{key}")), "{problems}");
+        }
+    }
+}
+
+#[test]
 fn values_of_the_wrong_kind_are_problems_and_never_panics() {
     let values = [
         "1",

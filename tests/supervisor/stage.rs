@@ -289,6 +289,8 @@ pub fn python() -> Config {
         env: BTreeMap::new(),
         max_tasks_per_runner: None,
         max_memory_per_runner: None,
+        time_limit: None,
+        soft_time_limit: None,
     };
     Config { python: Some(python), ..config() }
 }

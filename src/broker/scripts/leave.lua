@@ -67,7 +67,7 @@ for _, flow in ipairs(flows) do
   end
 end
 remember()
-local left = call('HLEN', tenants_key)
+local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked')
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
 if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('slots')) end
 if #others > 0 then return {left, now, others} end

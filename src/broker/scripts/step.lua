@@ -16,7 +16,7 @@
 --       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list, flow, claim number, message, …}, {{list, message, …}, …}: what was looked at, the oldest first,
---       ms until a queue can be looked at whose turn another worker has, or -1},
+--       ms until a queue can be looked at whose turn another worker has, or -1, number of the latest revocation or 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -339,4 +339,4 @@ if throttled and throttled > 0 then
 end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
-return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn}
+return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn, revoked or 0}

@@ -18,7 +18,8 @@
 -- c what one of its tasks takes (moving average, ms), w weight if not 1, m most running at once if limited,
 -- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its front that came back}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
--- (tenants), throttled (tenants that have to wait for their next start).
+-- (tenants), throttled (tenants that have to wait for their next start). Beside them: revoked (number of the latest
+-- revocation, see revoke.lua), which is only read here.
 
 local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
   tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
@@ -31,7 +32,7 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local tenants, changed, known = {}, {}, {}
-local floor, number, waiting, paused, throttled
+local floor, number, waiting, paused, throttled, revoked
 local refilled = false -- others may find something in the lanes now
 
 -- A key of this fleet: of the workers that consume the same queues.
@@ -53,6 +54,7 @@ local function meet(flows)
   local count = #fields
   if not floor then
     for _, counter in ipairs(COUNTERS) do fields[#fields + 1] = counter end
+    fields[#fields + 1] = 'revoked'
   end
   if #fields == 0 then return end
   local values = call('HMGET', tenants_key, unpack(fields))
@@ -66,6 +68,7 @@ local function meet(flows)
   if not floor then
     for i, counter in ipairs(COUNTERS) do known[counter] = tonumber(values[count + i] or 0) end
     floor, number, waiting, paused, throttled = known.floor, known.number, known.waiting, known.paused, known.throttled
+    revoked = tonumber(values[count + #COUNTERS + 1] or 0)
   end
 end
 

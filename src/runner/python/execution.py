@@ -8,7 +8,7 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.app.task import Context
 from celery.app.trace import loads_message
-from celery.exceptions import Ignore, NotRegistered, Reject, Retry
+from celery.exceptions import Ignore, InvalidTaskError, NotRegistered, Reject, Retry
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 from celery import signals
@@ -17,6 +17,10 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 
 from . import frames
+
+
+class Terminated(SystemExit):
+    """SIGTERM, raised in the task so that its `finally` blocks run, as in Celery's children (`billiard.common`)."""
 
 
 class Delivery:
@@ -47,6 +51,9 @@ class Delivery:
     def decode(self, accept):
         """Arguments and embed; raises if the content type is refused or the body is not a task's."""
         args, kwargs, embed = loads_message(self.body, self.content_type, self.content_encoding, accept=accept)
+        # The tracer would fail the task for these, or call it with the characters of a text.
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
         self.request.update(embed or {})
         return args, kwargs
 
@@ -69,6 +76,8 @@ class Execution:
         task = self.app.tasks[delivery.name]
         try:
             value, info, runtime, text = task.__trace__(delivery.id, args, kwargs, delivery.request)
+        except Terminated:
+            raise  # the worker hears of the end of this process and knows why
         except (SystemExit, KeyboardInterrupt) as exc:
             code = exc.code if isinstance(exc, SystemExit) else 1
             return self.record(delivery, lost("Worker exited prematurely: exitcode {}.".format(code)))
@@ -107,17 +116,26 @@ class Execution:
         why, text = note["why"], note["text"]
         if why == "unregistered":
             return self._unregistered(delivery)
-        if why == "expired":
-            request = self._request(delivery)
-            delivery_task = self.app.tasks[delivery.name]
-            delivery_task.backend.mark_as_revoked(
-                delivery.id, "expired", request=request._context, store_result=request.store_errors)
-            signals.task_revoked.send(
-                sender=delivery_task, request=request._context, terminated=False, signum=None, expired=True)
-            return frames.IGNORED, 0.0, None
+        try:
+            delivery.decode(self.accept)
+        except Exception as exc:  # as in `run`
+            return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
+        if why in ("expired", "revoked", "terminated"):
+            return self._revoked(delivery, why, signum=int(text) if why == "terminated" else None)
         if why == "time-limit":
             return self.record(delivery, raised(TimeLimitExceeded(json.loads(text))))
         return self.record(delivery, lost(text))
+
+    def _revoked(self, delivery, why, signum):
+        """Too late, taken back, or ended from outside (`celery.worker.request.Request._announce_revoked`)."""
+        request = self._request(delivery)
+        task = self.app.tasks[delivery.name]
+        task.backend.mark_as_revoked(
+            delivery.id, why, request=request._context, store_result=request.store_errors)
+        signals.task_revoked.send(
+            sender=task, request=request._context, terminated=why == "terminated", signum=signum,
+            expired=why == "expired")
+        return frames.IGNORED, 0.0, None
 
     def _unregistered(self, delivery):
         """Unknown task (`Consumer.on_unknown_task`); unlike there, a chord it belongs to is told too."""

@@ -7,7 +7,7 @@ import sys
 import traceback
 
 from . import frames, logs, results
-from .execution import Delivery, Execution
+from .execution import Delivery, Execution, Terminated
 from .process import set_title
 
 
@@ -27,6 +27,10 @@ def start(app, sock, output, order, results_db):
         status = 0
     except BrokenPipeError:
         pass  # the worker is gone; the zygote kills us anyway
+    except Terminated:
+        # What had to be tidied up is; the wait status is to tell how this process came to its end.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
     finally:
@@ -55,6 +59,7 @@ def serve(app, channel, order, results_db):
     process_initializer(app, order["node"])
     logs.attach(channel)
     signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
+    signal.signal(signal.SIGTERM, terminate)
     collector = NoCollector()
     if results_db is not None:
         collector = results.Collector(app.backend, lambda store: channel.send(frames.STORE, frames.pack_store(store)))
@@ -77,6 +82,12 @@ def serve(app, channel, order, results_db):
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
         channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
     process_destructor(os.getpid(), 0)
+
+
+def terminate(signum, frame):
+    """Handler of SIGTERM; a second one ends the process wherever it is."""
+    signal.signal(signum, signal.SIG_DFL)
+    raise Terminated(-(256 - signum))
 
 
 class NoCollector:
