@@ -3,6 +3,7 @@
 //! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
 //! the dead letters, or it is acknowledged.
 
+pub mod answer;
 pub mod connection;
 pub mod error;
 pub mod filing;
@@ -10,9 +11,11 @@ pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
+pub mod minute;
 pub mod pause;
 pub mod publish;
 mod script;
+pub mod standing;
 pub mod step;
 pub mod verdict;
 pub mod wake;

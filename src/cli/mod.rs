@@ -11,6 +11,7 @@ pub mod redis;
 pub mod route;
 pub mod run;
 pub mod status;
+pub mod tenants;
 
 use crate::broker::BrokerError;
 use crate::channel::Exit;
@@ -44,6 +45,7 @@ enum Command {
     Enqueue(enqueue::Args),
     Status(status::Args),
     Queues(queues::Args),
+    Tenants(tenants::Args),
     /// Have tenants wait; what they run goes on
     Pause(pause::Args),
     /// Let paused tenants run again
@@ -84,6 +86,7 @@ impl Cli {
             Command::Enqueue(args) => enqueue::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
+            Command::Tenants(args) => tenants::run(args, &settings),
             Command::Pause(args) => pause::run(args, &settings, true),
             Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),

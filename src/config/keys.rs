@@ -10,7 +10,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
         &["processes", "concurrency", "name", "drain_timeout", "liveness_timeout", "restart_min", "restart_max"],
     ),
     ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
-    ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
+    ("tenancy", &["parameter", "header", "fallback", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
     ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
     ("log", &["level", "tasks", "format"]),

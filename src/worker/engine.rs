@@ -3,6 +3,8 @@
 use super::exchange::Exchange;
 use super::lanes::Gaze;
 use super::link::{Orders, Reports};
+use super::minute::Tally;
+use super::naming::Naming;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -66,6 +68,10 @@ pub struct Engine {
     pub(super) filings: Vec<Filing>,
     /// When to look for new messages.
     pub(super) gaze: Gaze,
+    /// What says whose a message is.
+    pub(super) naming: Naming,
+    /// What tenants have had lately.
+    pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
     pub(super) claiming: Claiming,
@@ -88,6 +94,7 @@ impl Engine {
         let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
+        let naming = Naming::new(&start.config);
         let mut engine = Engine {
             start,
             reports,
@@ -101,6 +108,8 @@ impl Engine {
             outbox: Vec::new(),
             filings: Vec::new(),
             gaze: Gaze::default(),
+            naming,
+            tally: Tally::default(),
             expected: 10.0,
             claiming: Claiming::Yes,
             look: true,

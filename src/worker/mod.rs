@@ -12,6 +12,8 @@ mod health;
 pub mod intake;
 mod lanes;
 pub mod link;
+mod minute;
+mod naming;
 pub mod recovery;
 pub mod runners;
 pub mod settle;

@@ -2,6 +2,7 @@
 
 use super::intake::Reason;
 use super::work::Work;
+use crate::broker::minute::Minute;
 use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
 use crate::message::Message;
@@ -116,8 +117,8 @@ pub fn entry(start: &Start, reason: Reason, detail: &str, queue: &str, message: 
 }
 
 /// The worker's figures for `fairstalk status`, JSON.
-pub fn figures(start: &Start, beat: &Beat) -> String {
+pub fn figures(start: &Start, beat: &Beat, minute: &Minute) -> String {
     json!({"node": start.node, "worker": start.worker, "pid": std::process::id(), "figures": beat,
-        "version": env!("CARGO_PKG_VERSION")})
+        "version": env!("CARGO_PKG_VERSION"), "minute": minute})
     .to_string()
 }

@@ -11,6 +11,7 @@ mod leaving;
 mod limiting;
 mod looking;
 mod model;
+mod naming;
 mod pouring;
 mod random;
 mod reading;

@@ -73,6 +73,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
+            epoch: 0,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -149,6 +150,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
+    /// Number of the answer by which it says whose a message is.
+    pub epoch: u64,
 }
 
 impl Owner {
@@ -205,6 +208,7 @@ impl Owner {
             want,
             cursor: self.cursor,
             settlements,
+            epoch: self.epoch,
             filings,
             look: 500,
             unseen: self.unseen,
