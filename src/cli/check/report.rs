@@ -132,6 +132,6 @@ pub(super) fn refusal(settings: &Settings, problems: &Problems) -> Value {
     let findings: Vec<Value> = problems.list.iter().map(finding).collect();
     json!({
         "config": settings.file(), "exit": Exit::Config.code(), "redis": null, "application": null, "commands": [],
-        "plan": null, "findings": findings,
+        "plan": null, "tenants": null, "findings": findings,
     })
 }
