@@ -38,6 +38,8 @@ pub struct TenantFigures {
     pub weight: f64,
     /// Most of its tasks under way at once, if there is a limit.
     pub max_concurrency: Option<u64>,
+    /// Least time between two starts, milliseconds, if its rate is limited.
+    pub interval: Option<f64>,
     /// When its next task may start, milliseconds since 1970, if its rate is limited and it has to wait.
     pub not_before: Option<f64>,
     /// It waits until it is resumed.
@@ -55,6 +57,8 @@ pub struct LineFigures {
     pub due: bool,
     /// How many.
     pub waiting: u64,
+    /// Since when the oldest of them waits here, milliseconds since 1970.
+    pub since: Option<i64>,
 }
 
 /// A tenant as the scripts keep it (`scripts/tenants.lua`).
@@ -66,6 +70,7 @@ struct Kept {
     c: Option<f64>,
     w: Option<f64>,
     m: Option<u64>,
+    i: Option<f64>,
     z: Option<f64>,
     #[serde(default)]
     p: bool,
@@ -75,6 +80,9 @@ struct Kept {
 #[derive(Deserialize)]
 struct KeptLine {
     n: u64,
+    /// Numbers of messages and since when they wait, in turn, from the front.
+    #[serde(default)]
+    t: Vec<i64>,
 }
 
 /// Messages that are in no queue.
@@ -150,9 +158,10 @@ pub async fn tenants(connection: &mut Connection, keys: &Keys) -> Result<Vec<Ten
 }
 
 fn figures(flow: String, kept: Kept) -> TenantFigures {
-    let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting })| {
+    let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting, t: marks })| {
         let (list, due) = line.split_once('\u{1f}').map_or((&*line, false), |(list, _)| (list, true));
-        LineFigures { list: list.to_owned(), due, waiting }
+        let since = marks.as_chunks::<2>().0.iter().map(|[_, since]| *since).min();
+        LineFigures { list: list.to_owned(), due, waiting, since }
     });
     TenantFigures {
         flow,
@@ -161,6 +170,7 @@ fn figures(flow: String, kept: Kept) -> TenantFigures {
         virtual_time: kept.v,
         cost: kept.c,
         weight: kept.w.unwrap_or(1.0),
+        interval: kept.i,
         not_before: kept.z,
         paused: kept.p,
         max_concurrency: kept.m,
@@ -196,7 +206,11 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
         .into_iter()
         .zip(claimed.chunks_exact(2))
         .map(|(owner, claimed)| {
-            let figures = figures.get(&owner).and_then(|json| serde_json::from_str(json).ok()).unwrap_or(Value::Null);
+            let mut figures: Value =
+                figures.get(&owner).and_then(|json| serde_json::from_str(json).ok()).unwrap_or(Value::Null);
+            if let Some(figures) = figures.as_object_mut() {
+                figures.remove("minute"); // told tenant by tenant, in `minute.rs`
+            }
             // One field of the hash may be the lease.
             WorkerFigures { owner, figures, claimed: claimed[0].saturating_sub(claimed[1]) }
         })

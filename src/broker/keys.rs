@@ -129,6 +129,16 @@ impl Keys {
         self.key(&format!("_kombu.binding.{exchange}"))
     }
 
+    /// Whose a message is, where the workers have found it out: number and answer.
+    pub fn tenancy(&self) -> String {
+        self.key("fairstalk:tenancy")
+    }
+
+    /// Tenants that were told to wait.
+    pub fn paused(&self) -> String {
+        self.key("fairstalk:paused")
+    }
+
     /// Changes when lanes have filled in a way that changes no list.
     pub fn ring(&self) -> String {
         self.key("fairstalk:ring")

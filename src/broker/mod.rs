@@ -3,6 +3,7 @@
 //! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
 //! the dead letters, with a claim that was started for good, or it is acknowledged.
 
+pub mod answer;
 pub mod connection;
 pub mod dead;
 pub mod error;
@@ -12,11 +13,13 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod letter;
+pub mod minute;
 pub mod pause;
 pub mod publish;
 pub mod revoked;
 mod script;
 pub mod start;
+pub mod standing;
 pub mod step;
 pub mod verdict;
 pub mod wake;

@@ -100,6 +100,8 @@ pub struct Step<'a> {
     pub cursor: u32,
     /// What has ended.
     pub settlements: &'a [Settlement],
+    /// Number of the answer to whose a message is, by which it is known ([`super::answer`]).
+    pub epoch: u64,
     /// What was looked at and is now known.
     pub filings: &'a [Filing],
     /// How many messages to look at; with 0 the lists are left alone.
@@ -114,8 +116,8 @@ impl<'a> Step<'a> {
     /// A step on behalf of a dead owner: settles what it held, claims and promotes nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
         let (sequence, want, cursor, look) = (0, 0, 0, 0);
-        let (filings, unseen, expected) = (&[], false, 0.0);
-        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, unseen, expected }
+        let (epoch, filings, unseen, expected) = (0, &[], false, 0.0);
+        Step { owner, connection: None, sequence, want, cursor, settlements, epoch, filings, look, unseen, expected }
     }
 }
 
@@ -132,12 +134,16 @@ pub struct StepReply {
     pub lost: Vec<u64>,
     /// What was claimed, in order.
     pub claims: Vec<Claim>,
+    /// How long each of these waited in lanes, milliseconds; 0 if it was claimed unseen.
+    pub waits: Vec<f64>,
     /// What is new in the lists, still there.
     pub looked: Vec<Looked>,
     /// Milliseconds until a list can be looked at that another worker is busy with.
     pub turn: Option<u64>,
     /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
     pub revoked: i64,
+    /// Number of the answer in force to whose a message is, if the step has read it.
+    pub epoch: Option<u64>,
 }
 
 /// The step script, made ready for one set of queues.
@@ -195,7 +201,7 @@ impl Stepper {
                 invocation.arg(&store.key[..]).arg(&store.value[..]).arg(store.ttl_ms);
             }
         }
-        invocation.arg(step.filings.len());
+        invocation.arg(step.epoch).arg(step.filings.len());
         for filing in step.filings {
             filing.write(&self.policy, &mut invocation);
         }
@@ -209,18 +215,23 @@ impl Stepper {
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn, revoked]: [Value; 8] = reply.try_into().ok()?;
-    let (next_due, turn) = (i64::from_redis_value(next_due).ok()?, i64::from_redis_value(turn).ok()?);
+    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked]: [Value; 9] = reply.try_into().ok()?;
+    let [next_due, turn, epoch] =
+        [i64::from_redis_value(next_due), i64::from_redis_value(turn), i64::from_redis_value(epoch)];
+    let (next_due, turn, epoch) = (next_due.ok()?, turn.ok()?, epoch.ok()?);
     let claimed: Vec<Value> = Vec::from_redis_value(claimed).ok()?;
-    let mut claims = Vec::with_capacity(claimed.len() / 4);
+    let mut claims = Vec::with_capacity(claimed.len() / 5);
+    let mut waits = Vec::with_capacity(claimed.len() / 5);
     let mut parts = claimed.into_iter();
     let mut sequence = first;
-    while let (Some(list), Some(flow), Some(number), Some(raw)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
+    while let (Some(list), Some(flow), Some(number), Some(waited), Some(raw)) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
     {
         let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
-        let (number, raw) = (u64::from_redis_value(number).ok()?, bytes(raw)?);
-        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw, started: false });
+        let (number, waited) = (u64::from_redis_value(number).ok()?, f64::from_redis_value(waited).ok()?);
+        let (flow, raw) = (flow_of(flow), bytes(raw)?);
+        claims.push(Claim { sequence, list: list.into(), flow, number, raw, started: false });
+        waits.push(waited);
         sequence += 1;
     }
     let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;
@@ -235,9 +246,11 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         cursor: u32::from_redis_value(cursor).ok()?,
         lost: Vec::from_redis_value(lost).ok()?,
         claims,
+        waits,
         looked: looked.collect::<Option<_>>()?,
         turn: u64::try_from(turn).ok(),
         revoked: i64::from_redis_value(revoked).ok()?,
+        epoch: u64::try_from(epoch).ok(),
     })
 }
 

@@ -13,6 +13,7 @@ pub mod revoke;
 pub mod route;
 pub mod run;
 pub mod status;
+pub mod tenants;
 
 use crate::broker::BrokerError;
 use crate::channel::Exit;
@@ -48,6 +49,7 @@ enum Command {
     Revoke(revoke::Args),
     Status(status::Args),
     Queues(queues::Args),
+    Tenants(tenants::Args),
     /// Have tenants wait; what they run goes on
     Pause(pause::Args),
     /// Let paused tenants run again
@@ -90,6 +92,7 @@ impl Cli {
             Command::Revoke(args) => revoke::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
+            Command::Tenants(args) => tenants::run(args, &settings),
             Command::Pause(args) => pause::run(args, &settings, true),
             Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),

@@ -32,7 +32,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "soft_time_limit",
         ],
     ),
-    ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
+    ("tenancy", &["parameter", "header", "fallback", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
     (
         "delivery",

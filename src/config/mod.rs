@@ -128,6 +128,8 @@ pub struct Tenancy {
     pub parameter: Option<String>,
     /// Message header that says it; looked at first.
     pub header: Option<String>,
+    /// What stands for the tenant where a message names none; default its queue.
+    pub fallback: Fallback,
     /// Running time relative to others, by tenant or pattern; default 1.
     pub weights: BTreeMap<String, f64>,
     /// Most tasks running at once over the whole fleet, by tenant or pattern; default no limit.
@@ -136,6 +138,18 @@ pub struct Tenancy {
     pub rate_limit: BTreeMap<String, f64>,
     /// Free slots of the fleet that only a tenant that runs nothing may take; default 0.
     pub reserved_slots: u32,
+}
+
+/// What stands for the tenant of a message that names none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fallback {
+    /// Its queue.
+    #[default]
+    Queue,
+    /// The group it belongs to, else its queue.
+    Group,
+    /// The first task of its workflow: itself, if nothing sent it.
+    Root,
 }
 
 /// `[results]` of command tasks (Python tasks use the application's own result backend).

@@ -1,20 +1,25 @@
 //! `[tenancy]`: whose task a message is, and what the operator grants whom.
 
-use super::Tenancy;
 use super::load::Source;
 use super::problem::Complaint;
 use super::written::{Written, kind};
+use super::{Fallback, Tenancy};
 use std::collections::BTreeMap;
 use toml::Value;
 
 /// Smallest and largest weight: the largest share of one is a million times the smallest.
 const WEIGHTS: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
 
+/// Words of `fallback`.
+const FALLBACKS: &[(&str, Fallback)] =
+    &[("queue", Fallback::Queue), ("group", Fallback::Group), ("root", Fallback::Root)];
+
 pub(super) fn read(source: &mut Source<'_>) -> Tenancy {
     let mut section = source.section("tenancy");
     let tenancy = Tenancy {
         parameter: section.word("parameter"),
         header: section.word("header"),
+        fallback: section.choice("fallback", FALLBACKS).unwrap_or_default(),
         weights: section.take("weights", |written| by_tenant(written, false, weight)).unwrap_or_default(),
         max_concurrency: section
             .take("max_concurrency", |written| by_tenant(written, true, tasks_at_once))

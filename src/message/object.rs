@@ -24,6 +24,11 @@ impl<'a> Object<'a> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_ref())
     }
 
+    /// All keys with their raw JSON, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
+    }
+
     /// Replaces a value where it stands, or adds it at the end; `value` is JSON.
     pub fn set(&mut self, key: &str, value: String) {
         match self.0.iter_mut().find(|(name, _)| name == key) {

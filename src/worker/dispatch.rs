@@ -21,7 +21,8 @@ use std::time::Instant;
 
 impl Engine {
     /// Starts a claimed message in a free slot, or settles it at once where nothing has to run for it.
-    pub(super) fn dispatch(&mut self, claim: Claim, now: i64) {
+    /// It has waited in lanes for `waited` milliseconds; `now` is the server's clock, milliseconds since 1970.
+    pub(super) fn dispatch(&mut self, claim: Claim, waited: f64, now: i64) {
         let queue: Rc<str> = self.exchange.keys.queue_of(&claim.list).into();
         let unread = |action| {
             let flow = claim.flow.clone().unwrap_or_else(|| flow::of_queue(&queue));
@@ -43,7 +44,12 @@ impl Engine {
         let task = &message.headers.task;
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(task));
         let rules = Rules::of(&self.start.config.delivery, task, info);
+        let unseen = claim.flow.is_none();
+        if unseen {
+            self.naming.see(self.registry.as_ref(), &message, &queue);
+        }
         let flow = claim.flow.unwrap_or_else(|| self.flow_of(&message, &queue));
+        self.tally.begin(claim.sequence, &flow, waited, unseen, Instant::now());
         let mut work = Work {
             sequence: claim.sequence,
             list: claim.list,

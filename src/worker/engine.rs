@@ -5,6 +5,8 @@ use super::lanes::Gaze;
 use super::letter::Death;
 use super::link::{Orders, Reports};
 use super::memory::Guard;
+use super::minute::Tally;
+use super::naming::Naming;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -75,6 +77,10 @@ pub struct Engine {
     pub(super) filings: Vec<Filing>,
     /// When to look for new messages.
     pub(super) gaze: Gaze,
+    /// What says whose a message is.
+    pub(super) naming: Naming,
+    /// What tenants have had lately.
+    pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
     pub(super) claiming: Claiming,
@@ -102,6 +108,7 @@ impl Engine {
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
+        let naming = Naming::new(&start.config);
         let mut engine = Engine {
             start,
             memory,
@@ -116,6 +123,8 @@ impl Engine {
             outbox: Vec::new(),
             filings: Vec::new(),
             gaze: Gaze::default(),
+            naming,
+            tally: Tally::default(),
             expected: 10.0,
             claiming: Claiming::Yes,
             replaced: false,

@@ -176,6 +176,8 @@ impl Engine {
             self.exchange.due_at = None;
             (self.look, self.gaze.wanted) = (true, true);
         }
+        let agreed = self.agree().await;
+        self.absorb(agreed)?;
         let stepped = self.step().await;
         self.absorb(stepped)?;
         let watched = self.watch_or_not().await;
@@ -234,6 +236,7 @@ impl Engine {
         exchange.number += 1;
         exchange.retry_wait = RETRY_MIN;
         (self.look, self.gaze.wanted) = (true, true);
+        self.naming.forget();
         let again = self.exchange.leased;
         self.beat().await?;
         if let Some(connection) = &mut self.exchange.connection {
@@ -268,7 +271,7 @@ impl Engine {
     async fn beat(&mut self) -> Result<(), Trouble> {
         let exchange = &mut self.exchange;
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
-        let figures = super::story::figures(&self.start, &self.reports.figures());
+        let figures = super::story::figures(&self.start, &self.reports.figures(), &self.tally.told(Instant::now()));
         let delivery = &self.start.config.delivery;
         let beat = Beat {
             owner: &self.start.owner,
@@ -328,13 +331,16 @@ impl Engine {
             want,
             cursor: exchange.cursor,
             settlements: &self.outbox[..batch],
+            epoch: self.naming.epoch(),
             filings: &self.filings,
             look,
             unseen: true,
             expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
-        self.outbox.drain(..batch);
+        for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
+            self.tally.end(settlement.sequence, Instant::now());
+        }
         self.filings.clear();
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {
@@ -348,6 +354,7 @@ impl Engine {
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
         exchange.cursor = reply.cursor;
+        self.naming.heard(reply.epoch);
         exchange.sequence += reply.claims.len() as u64;
         exchange.due_at = reply.next_due.map(|due| due_at(u64::try_from(due - reply.now).unwrap_or(0)));
         if let Some(turn) = reply.turn.map(due_at) {
@@ -367,8 +374,8 @@ impl Engine {
         if !reply.lost.is_empty() {
             tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");
         }
-        for claim in reply.claims {
-            self.dispatch(claim, reply.now);
+        for (claim, waited) in reply.claims.into_iter().zip(reply.waits) {
+            self.dispatch(claim, waited, reply.now);
         }
         let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
         self.reports.update(|figures| figures.busy = busy);

@@ -79,23 +79,24 @@ impl Engine {
         // While nobody rings there is always reason to look.
         self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
         self.gaze.saw(&looked);
+        let Engine { exchange, naming, registry, filings, .. } = self;
         for looked in looked {
             let filing = Filing::new(looked, |list, raw| {
-                let queue = self.exchange.keys.queue_of(list);
+                let queue = exchange.keys.queue_of(list);
                 match Message::parse(raw) {
-                    Ok(message) => self.flow_of(&message, queue),
+                    Ok(message) => {
+                        naming.see(registry.as_ref(), &message, queue);
+                        naming.flow(registry.as_ref(), &message, queue)
+                    }
                     Err(_) => flow::of_queue(queue), // whoever claims it sees for himself
                 }
             });
-            self.filings.extend(filing);
+            filings.extend(filing);
         }
     }
 
     /// Whose task a message is.
     pub(super) fn flow_of(&self, message: &Message, queue: &str) -> Rc<str> {
-        let config = &self.start.config;
-        let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&message.headers.task));
-        let parameters = info.map_or(&[][..], |info| &info.parameters);
-        flow::of_message(&config.tenancy, &config.queues, queue, message, parameters)
+        self.naming.flow(self.registry.as_ref(), message, queue)
     }
 }

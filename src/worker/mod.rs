@@ -16,6 +16,8 @@ mod lanes;
 pub mod letter;
 pub mod link;
 pub mod memory;
+mod minute;
+mod naming;
 pub mod recovery;
 pub mod rules;
 pub mod runners;

@@ -1,6 +1,7 @@
 //! What the worker tells people: a task's story in the log, its own figures.
 
 use super::work::Work;
+use crate::broker::minute::Minute;
 use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
 use crate::message::{Message, time};
@@ -174,8 +175,8 @@ pub fn dropped(start: &Start, work: &Work) {
 }
 
 /// The worker's figures for `fairstalk status`, JSON.
-pub fn figures(start: &Start, beat: &Beat) -> String {
+pub fn figures(start: &Start, beat: &Beat, minute: &Minute) -> String {
     json!({"node": start.node, "worker": start.worker, "pid": std::process::id(), "figures": beat,
-        "version": env!("CARGO_PKG_VERSION")})
+        "version": env!("CARGO_PKG_VERSION"), "minute": minute})
     .to_string()
 }

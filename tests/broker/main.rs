@@ -13,6 +13,7 @@ mod leaving;
 mod limiting;
 mod looking;
 mod model;
+mod naming;
 mod pouring;
 mod random;
 mod reading;

@@ -50,8 +50,13 @@ async fn tenants_are_told_with_what_they_wait_for_and_run() {
     owner.file().await;
     owner.claim(1).await;
     let tenants = inspect::tenants(&mut stage.admin, &keys).await.unwrap();
-    let line = |list: &str, due, waiting| LineFigures { list: list.into(), due, waiting };
-    let [queue, user] = tenants.try_into().unwrap();
+    let line = |list: &str, due, waiting| LineFigures { list: list.into(), due, waiting, since: None };
+    let [queue, mut user] = tenants.try_into().unwrap();
+    let clock = stage.now().await;
+    for line in &mut user.lines {
+        let since = line.since.take().unwrap();
+        assert!((now - 60_000..=clock).contains(&since), "{since} at {clock}");
+    }
     assert_eq!((queue.flow.as_str(), queue.waiting, queue.running), ("q:p:a", 0, 1), "the newcomer goes first");
     assert_eq!((queue.cost, queue.weight, queue.max_concurrency), (None, 1.0, None));
     assert_eq!(queue.lines, []);

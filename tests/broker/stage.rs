@@ -75,6 +75,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
+            epoch: 0,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -152,6 +153,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
+    /// Number of the answer by which it says whose a message is.
+    pub epoch: u64,
 }
 
 impl Owner {
@@ -208,6 +211,7 @@ impl Owner {
             want,
             cursor: self.cursor,
             settlements,
+            epoch: self.epoch,
             filings,
             look: 500,
             unseen: self.unseen,

@@ -562,3 +562,21 @@ fn routing_needs_only_its_own_section() {
     assert_eq!(queues(text).unwrap().names.len(), 3);
     assert!(queues("[queues]\ncont = 3").unwrap_err().to_string().contains("did you mean \"count\"?"));
 }
+
+#[test]
+fn what_stands_for_nobody_is_one_of_three_words() {
+    use fairstalk::config::Fallback;
+    for (text, expected) in
+        [("", Fallback::Queue), ("queue", Fallback::Queue), ("group", Fallback::Group), ("root", Fallback::Root)]
+    {
+        let text = if text.is_empty() { String::new() } else { format!("[tenancy]\nfallback = \"{text}\"") };
+        assert_eq!(good(&text).tenancy.fallback, expected);
+    }
+    let expected = "1 problem in /etc/fairstalk/fairstalk.toml
+
+  tenancy.fallback = \"groups\"
+    problem: is not a word known here
+    remedy:  did you mean \"group\"? Known are \"queue\", \"group\", \"root\"";
+    assert_eq!(said("[tenancy]\nfallback = \"groups\""), expected);
+    assert_eq!(keys("[tenancy]\nfallback = 3"), ["tenancy.fallback"]);
+}

@@ -10,13 +10,14 @@
 --      12 free slots of the fleet that are kept for tenants that run nothing
 --      13 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
---      then number of filings, and for each: list, number of messages, end of the first and of the last message (64
+--      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'back' (to the end of its list);
 --       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
---       {list, flow, claim number, message, …}, {{list, message, …}, …}: what was looked at, the oldest first,
---       ms until a queue can be looked at whose turn another worker has, or -1, number of the latest revocation or 0},
+--       {list, flow, claim number, how long it waited in lanes (ms), message, …}, {{list, message, …}, …}: what was
+--       looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
+--       epoch or -1 if it was not read, number of the latest revocation or 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -145,15 +146,16 @@ local function ends_as(list, position, tail)
   return message and string.sub(message, -#tail) == tail
 end
 
-local filings = tonumber(ARGV[at])
-at = at + 1
+local answered, filings = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+at = at + 2
 for _ = 1, filings do
   local list, messages, kinds = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
   local whose = ARGV[at + 5 + 2 * kinds]
-  if ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
-    local names, parts = {}, {}
-    for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 3 + 2 * kind], {} end
-    meet(names)
+  local names, parts = {}, {}
+  for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 3 + 2 * kind], {} end
+  meet(names)
+  -- Nothing is filed by an answer that has been replaced: of one user some would be here and some there.
+  if answered >= epoch and ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
     for i, message in ipairs(call('RPOP', list, messages)) do
       local high, low = string.byte(whose, 2 * i - 1, 2 * i)
       local part = parts[high * 256 + low + 1]
@@ -171,7 +173,7 @@ end
 -- Claim.
 local claimed, hold, kept, scores = {}, {}, {}, {}
 
-local function claim(line, flow, charge, message)
+local function claim(line, flow, charge, waited, message)
   local list = list_of(line)
   local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
   local name, n, m = owner .. ':' .. sequence, #kept, #claimed
@@ -180,7 +182,7 @@ local function claim(line, flow, charge, message)
   hold[n + 1], hold[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], name
-  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4] = list, flow, number, message
+  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = list, flow, number, waited, message
   sequence, want = sequence + 1, want - 1
 end
 
@@ -232,8 +234,9 @@ local function serve()
     local charge = string.format('%.3f', charges[flow])
     for _, line in ipairs(by_turn(tenant)) do
       if left == 0 then break end
-      for _, message in ipairs(pop(flow, line, left)) do
-        claim(line, flow, charge, message)
+      local messages, waits = pop(flow, line, left)
+      for i, message in ipairs(messages) do
+        claim(line, flow, charge, waits[i], message)
         left = left - 1
       end
       tenant.o = next(tenant.l, next(tenant.l)) and line or nil
@@ -298,7 +301,7 @@ local function take_unseen(places)
     local still = {}
     for _, place in ipairs(places) do
       if want == 0 then return end
-      claim(place.list, '', '0', call('RPOP', place.list))
+      claim(place.list, '', '0', 0, call('RPOP', place.list))
       place.length, cursor = place.length - 1, place.next
       if place.length > 0 then still[#still + 1] = place end
     end
@@ -339,4 +342,5 @@ if throttled and throttled > 0 then
 end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
-return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn, revoked or 0}
+return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
+  epoch or -1, revoked or 0}

@@ -16,15 +16,16 @@
 --
 -- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
 -- c what one of its tasks takes (moving average, ms), w weight if not 1, m most running at once if limited,
--- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its front that came back}.
+-- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its
+-- front that came back, t since when they wait: pairs of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
--- (tenants), throttled (tenants that have to wait for their next start). Beside them: revoked (number of the latest
--- revocation, see revoke.lua), which is only read here.
+-- (tenants), throttled (tenants that have to wait for their next start), epoch (counts the answers to whose a message
+-- is, see answer.lua). Beside them: revoked (number of the latest revocation, see revoke.lua), which is only read here.
 
 local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
   tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
 local LISTS, DUE = 14, '\031due'
-local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled'}
+local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled', 'epoch'}
 local prefix, owner = ARGV[1], ARGV[2]
 local call = redis.call
 
@@ -32,7 +33,7 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local tenants, changed, known = {}, {}, {}
-local floor, number, waiting, paused, throttled, revoked
+local floor, number, waiting, paused, throttled, epoch, revoked
 local refilled = false -- others may find something in the lanes now
 
 -- A key of this fleet: of the workers that consume the same queues.
@@ -66,8 +67,12 @@ local function meet(flows)
     end
   end
   if not floor then
-    for i, counter in ipairs(COUNTERS) do known[counter] = tonumber(values[count + i] or 0) end
-    floor, number, waiting, paused, throttled = known.floor, known.number, known.waiting, known.paused, known.throttled
+    local read = {}
+    for i, counter in ipairs(COUNTERS) do
+      known[counter] = values[count + i] and tonumber(values[count + i])
+      read[i] = known[counter] or 0
+    end
+    floor, number, waiting, paused, throttled, epoch = unpack(read)
     revoked = tonumber(values[count + #COUNTERS + 1] or 0)
   end
 end
@@ -114,10 +119,49 @@ local function count(tenant, line, change)
   return place
 end
 
+-- Pairs of number and time a line keeps at most. Beyond that the two nearest are merged.
+local MARKS = 16
+
+-- Notes that the last so many messages of a line wait from now on.
+local function mark(place, messages)
+  local marks = place.t or {}
+  local last = #marks
+  if marks[last] == now then
+    marks[last - 1] = marks[last - 1] + messages
+  else
+    if last >= 2 * MARKS then
+      local first = 1
+      for i = 3, last - 3, 2 do
+        if marks[i + 3] - marks[i + 1] < marks[first + 3] - marks[first + 1] then first = i end
+      end
+      local one, other = marks[first], table.remove(marks, first + 2)
+      marks[first + 1] = math.floor((one * marks[first + 1] + other * table.remove(marks, first + 2)) / (one + other))
+      marks[first] = one + other
+    end
+    marks[#marks + 1], marks[#marks + 2] = messages, now
+  end
+  place.t = marks
+end
+
+-- How long the first so many messages of a line have waited, ms.
+local function waits_of(place, messages)
+  local waits, marks = {}, place.t or {}
+  for i = 1, messages do
+    waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
+    if marks[1] then marks[1] = marks[1] - 1 end
+    if marks[1] and marks[1] <= 0 then
+      table.remove(marks, 1)
+      table.remove(marks, 1)
+    end
+  end
+  place.t = marks[1] and marks or nil
+  return waits
+end
+
 -- Puts messages, the oldest first, to the end of a line.
 local function put_back(flow, line, messages)
   local tenant = enter(flow)
-  count(tenant, line, #messages)
+  mark(count(tenant, line, #messages), #messages)
   call('LPUSH', lane(line, flow), unpack(messages))
 end
 
@@ -131,19 +175,24 @@ local function put_front(flow, line, message, claimed)
   call('RPUSH', key, message)
   for i = #earlier, 1, -1 do call('RPUSH', key, earlier[i]) end
   table.insert(numbers, at, claimed)
-  front.f = numbers
+  front.f, front.t = numbers, front.t or {}
+  if front.t[2] == now then front.t[1] = front.t[1] + 1 else
+    table.insert(front.t, 1, now)
+    table.insert(front.t, 1, 1)
+  end
 end
 
--- Takes up to `want` messages of a line from its front.
+-- Takes up to `want` messages of a line from its front. Also returns how long each has waited there, ms.
 local function pop(flow, line, want)
   local tenant = tenants[flow]
   local messages = call('RPOP', lane(line, flow), want) or {}
   local place = tenant.l[line]
   for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
   if place.f and #place.f == 0 then place.f = nil end
+  local waits = waits_of(place, #messages)
   count(tenant, line, #messages < want and -place.n or -#messages)
   changed[flow] = true
-  return messages
+  return messages, waits
 end
 
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
@@ -226,7 +275,10 @@ local function remember()
     throttled = call('ZCARD', own('throttled'))
   end
   if floor then
-    for name, value in pairs({floor = floor, number = number, waiting = waiting, throttled = throttled}) do
+    -- All of them, so that who else is there can be counted.
+    local counters = {floor, number, waiting, paused, throttled, epoch}
+    for i, name in ipairs(COUNTERS) do
+      local value = counters[i]
       if value ~= known[name] then
         fields[#fields + 1] = name
         fields[#fields + 1] = string.format('%.14g', value)

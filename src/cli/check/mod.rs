@@ -6,6 +6,7 @@ mod plan;
 mod report;
 
 use super::redis::block_on;
+use super::tenants::named_by;
 use super::{Error, Settings, output};
 use crate::broker::health::{self, Health};
 use crate::broker::{BrokerError, Connection, Finding, Grade, Keys, verdict};
@@ -34,6 +35,8 @@ struct Check<'a> {
     config: &'a Config,
     /// None if the server could not be reached.
     redis: Option<Health>,
+    /// How it is known whose a message is; none without the server.
+    naming: Option<String>,
     /// None if there is none, or it can't be imported.
     application: Option<Application>,
     plan: Plan,
@@ -50,8 +53,14 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         Err(Error::Config(problems)) if args.json => return refuse(settings, &problems),
         Err(error) => return Err(error),
     };
-    let mut check =
-        Check { config: &config, redis: None, application: None, plan: Plan::new(&config), findings: Vec::new() };
+    let mut check = Check {
+        config: &config,
+        redis: None,
+        naming: None,
+        application: None,
+        plan: Plan::new(&config),
+        findings: Vec::new(),
+    };
     check.ask_redis()?;
     check.ask_application()?;
     check.findings.extend(check.plan.findings());
@@ -101,7 +110,8 @@ impl Check<'_> {
     fn ask_redis(&mut self) -> Result<(), Error> {
         let asked = block_on(async { Ok(self.health().await) })?;
         match asked {
-            Ok(health) => {
+            Ok((health, naming)) => {
+                self.naming = naming;
                 let address = crate::broker::address(&self.config.broker);
                 let about = |mut finding: Finding| {
                     finding.text = format!("Redis at {address}: {}", finding.text);
@@ -118,9 +128,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn health(&self) -> Result<Health, BrokerError> {
+    async fn health(&self) -> Result<(Health, Option<String>), BrokerError> {
         let mut connection = Connection::open(&self.config.broker).await?;
-        health::inspect(&mut connection, &Keys::new(&self.config.broker, &self.config.queues)).await
+        let keys = Keys::new(&self.config.broker, &self.config.queues);
+        let health = health::inspect(&mut connection, &keys).await?;
+        // What keeps it from being read, such as an ACL, has been told by then.
+        Ok((health, named_by(self.config, &mut connection, &keys).await.ok()))
     }
 
     fn ask_application(&mut self) -> Result<(), Error> {

@@ -47,6 +47,9 @@ fn plan(check: &Check<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  user         {user}")?;
     writeln!(out, "  workers      {}", some(nodes))?;
     writeln!(out, "  queues       {}; of tasks without a user: {default_queue}", some(queues))?;
+    if let Some(naming) = &check.naming {
+        writeln!(out, "  tenants      named by {naming}")?;
+    }
     if let (Some(python), Some(application)) = (&check.config.python, &check.application) {
         let about = &application.about;
         writeln!(out, "  application  {} in {}", python.app, python.directory.display())?;
@@ -114,7 +117,7 @@ pub(super) fn json(check: &Check<'_>, settings: &Settings, exit: Exit) -> Value 
     });
     json!({
         "config": settings.file(), "exit": exit.code(), "redis": redis, "application": application,
-        "commands": check.config.tasks.keys().collect::<Vec<_>>(), "plan": check.plan, "findings": findings,
+        "commands": check.config.tasks.keys().collect::<Vec<_>>(), "plan": check.plan, "tenants": check.naming, "findings": findings,
     })
 }
 
@@ -129,6 +132,6 @@ pub(super) fn refusal(settings: &Settings, problems: &Problems) -> Value {
     let findings: Vec<Value> = problems.list.iter().map(finding).collect();
     json!({
         "config": settings.file(), "exit": Exit::Config.code(), "redis": null, "application": null, "commands": [],
-        "plan": null, "findings": findings,
+        "plan": null, "tenants": null, "findings": findings,
     })
 }
