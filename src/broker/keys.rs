@@ -131,7 +131,7 @@ impl Keys {
 
     /// Whose a message is, where the workers have found it out: number and answer.
     pub fn tenancy(&self) -> String {
-        self.key("fairstalk:tenancy")
+        self.of_fleet("tenancy")
     }
 
     /// Tenants that were told to wait.
