@@ -5,10 +5,12 @@
 mod census;
 mod claiming;
 mod counting;
+mod cutting;
 mod delaying;
 mod fencing;
 mod leaving;
 mod model;
+mod proxy;
 mod random;
 mod reading;
 mod recovering;
