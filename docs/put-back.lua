@@ -4,42 +4,73 @@
 --   redis-cli --eval put-back.lua                 database 0; another one: redis-cli -n 1 --eval …
 --   redis-cli --eval put-back.lua , myprefix      with a global_keyprefix
 --
--- Claimed messages go to the front of their lists, delayed ones to the end (a Celery worker keeps their time).
+-- What waits in lanes goes to the front of its list, in the order of each tenant; before it goes what was claimed, in
+-- the order in which it was claimed; delayed messages go to the end (a Celery worker keeps their time).
 -- Dead letters stay. Claims of stock workers in `unacked` stay.
 
 local call, prefix = redis.call, ARGV[1] or ''
 local function key(name) return prefix .. name end
+local function list_of(line) return string.match(line, '^[^\031]*') end
 
-local claimed, delayed = 0, 0
-for _, owner in ipairs(call('ZRANGE', key('fairstalk:owners'), 0, -1)) do
-  local claims, held = key('fairstalk:claims:' .. owner), {}
-  for _, number in ipairs(call('HKEYS', claims)) do
-    if number ~= 'lease' then held[#held + 1] = tonumber(number) end
+-- A line is a list, or a list with '\031due' behind it: messages whose time has come, which run before the others.
+local lines, due_lines = {}, {}
+local tenants = call('HGETALL', key('fairstalk:tenants'))
+for i = 1, #tenants, 2 do
+  local flow = tenants[i]
+  for line in pairs(string.find(flow, ':', 1, true) and cjson.decode(tenants[i + 1]).l or {}) do
+    local of = list_of(line) == line and lines or due_lines
+    of[#of + 1] = {line = line, flow = flow}
   end
-  table.sort(held, function(a, b) return a > b end) -- the latest first: each goes in front of the one before
-  for _, number in ipairs(held) do
-    local field = string.format('%d', number)
-    local list, claim = call('HGET', claims, field), owner .. ':' .. field
-    local kept = call('HGET', key('unacked'), claim)
-    if kept then
-      local queue = string.match(string.sub(list, #prefix + 1), '^[^\6]*')
-      call('RPUSH', list, string.sub(kept, 2, #kept - #queue - 9)) -- out of '[message, "", "queue"]'
-      call('HDEL', key('unacked'), claim)
-      call('ZREM', key('unacked_index'), claim)
-      claimed = claimed + 1
+end
+local waiting = 0
+for _, of in ipairs({lines, due_lines}) do
+  for _, place in ipairs(of) do
+    local lane = key('fairstalk:lane:' .. place.line .. '\031' .. place.flow)
+    local messages = call('LRANGE', lane, 0, 999) -- its end first, so that its front comes last, foremost
+    while #messages > 0 do
+      call('RPUSH', list_of(place.line), unpack(messages))
+      call('LTRIM', lane, #messages, -1)
+      waiting = waiting + #messages
+      messages = call('LRANGE', lane, 0, 999)
     end
   end
-  call('DEL', claims)
 end
-call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'))
+for _, name in ipairs({'tenants', 'ready', 'throttled', 'intake', 'ring'}) do call('DEL', key('fairstalk:' .. name)) end
 
+local held = {}
+for _, owner in ipairs(call('ZRANGE', key('fairstalk:owners'), 0, -1)) do
+  local claims = call('HGETALL', key('fairstalk:claims:' .. owner))
+  for i = 1, #claims, 2 do
+    local line, number = string.match(claims[i + 1], '^(.-)%z.-%z.-%z(.*)$')
+    if claims[i] ~= 'lease' then
+      held[#held + 1] = {name = owner .. ':' .. claims[i], list = list_of(line), number = tonumber(number)}
+    end
+  end
+  call('DEL', key('fairstalk:claims:' .. owner))
+end
+table.sort(held, function(a, b) return a.number > b.number end) -- the latest first: each goes in front of the one before
+local claimed = 0
+for _, claim in ipairs(held) do
+  local kept = call('HGET', key('unacked'), claim.name)
+  if kept then
+    local queue = string.match(string.sub(claim.list, #prefix + 1), '^[^\6]*')
+    local escaped = string.gsub(queue, '["\\]', '\\%0')
+    call('RPUSH', claim.list, string.sub(kept, 2, #kept - #escaped - 9)) -- out of '[message, "", "queue"]'
+    call('HDEL', key('unacked'), claim.name)
+    call('ZREM', key('unacked_index'), claim.name)
+    claimed = claimed + 1
+  end
+end
+call('DEL', key('fairstalk:owners'), key('fairstalk:owners:figures'), key('fairstalk:slots'))
+
+local delayed = 0
 for _, claim in ipairs(call('ZRANGE', key('fairstalk:delayed'), 0, -1)) do
   local kept = call('HGET', key('fairstalk:delayed:messages'), claim)
   if kept then
-    local cut = string.find(kept, '\0', 1, true)
-    call('LPUSH', string.sub(kept, 1, cut - 1), string.sub(kept, cut + 1))
+    local list, message = string.match(kept, '^(.-)%z.-%z(.*)$')
+    call('LPUSH', list, message)
     delayed = delayed + 1
   end
 end
 call('DEL', key('fairstalk:delayed'), key('fairstalk:delayed:messages'))
-return {'claimed', claimed, 'delayed', delayed}
+return {'waiting', waiting, 'claimed', claimed, 'delayed', delayed}

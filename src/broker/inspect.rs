@@ -1,18 +1,73 @@
 //! What the reading commands ask Redis. Nothing here changes anything.
 
+use super::connection::unexpected;
+use super::keys::PRIORITY_SUFFIXES;
 use super::{BrokerError, Connection, Keys};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+
+/// Tenants asked for in one go, about: the server is not held up by a hundred thousand of them.
+const PAGE: u32 = 1000;
 
 /// What waits in one queue.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueueFigures {
     /// Its name.
     pub queue: String,
-    /// Messages in its lists.
+    /// Messages in its lists and in lanes.
     pub waiting: u64,
     /// Of these, by kombu's priority step (0, 3, 6, 9).
     pub by_priority: [u64; 4],
+}
+
+/// A tenant that waits or runs, or a queue's messages that name no tenant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TenantFigures {
+    /// Name of the flow.
+    pub flow: String,
+    /// Messages in its lanes. Those still in the lists are nobody's yet.
+    pub waiting: u64,
+    /// Its tasks under way, over the whole fleet.
+    pub running: u64,
+    /// Running time it has had by its weight, milliseconds; only the differences between tenants mean something.
+    pub virtual_time: f64,
+    /// What one of its tasks takes, a moving average in milliseconds; none before the first has ended.
+    pub cost: Option<f64>,
+    /// Its share of running time relative to others.
+    pub weight: f64,
+    /// Most of its tasks under way at once, if there is a limit.
+    pub max_concurrency: Option<u64>,
+    /// Where its messages wait, by list.
+    pub lines: Vec<LineFigures>,
+}
+
+/// What waits of one tenant in one lane.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LineFigures {
+    /// The list the messages came from.
+    pub list: String,
+    /// They were delayed and their time has come: they run before the others of their list.
+    pub due: bool,
+    /// How many.
+    pub waiting: u64,
+}
+
+/// A tenant as the scripts keep it (`scripts/tenants.lua`).
+#[derive(Deserialize)]
+struct Kept {
+    v: f64,
+    r: u64,
+    n: u64,
+    c: Option<f64>,
+    w: Option<f64>,
+    m: Option<u64>,
+    l: BTreeMap<String, KeptLine>,
+}
+
+#[derive(Deserialize)]
+struct KeptLine {
+    n: u64,
 }
 
 /// Messages that are in no queue.
@@ -46,7 +101,7 @@ pub struct DeadLetter {
     pub entry: Value,
 }
 
-/// All queues, in their order.
+/// All queues, in their order. What moves meanwhile from a list into a lane may be counted twice or not at all.
 ///
 /// # Errors
 /// [`BrokerError`].
@@ -58,12 +113,59 @@ pub async fn queues(connection: &mut Connection, keys: &Keys) -> Result<Vec<Queu
         }
     }
     let lengths: Vec<u64> = connection.pipeline(&pipeline).await?;
-    let figures = keys.queues.iter().zip(lengths.chunks_exact(4)).map(|(queue, lengths)| QueueFigures {
-        queue: queue.clone(),
-        waiting: lengths.iter().sum(),
-        by_priority: [lengths[0], lengths[1], lengths[2], lengths[3]],
+    let mut in_lanes: HashMap<String, u64> = HashMap::new();
+    for line in tenants(connection, keys).await?.into_iter().flat_map(|tenant| tenant.lines) {
+        *in_lanes.entry(line.list).or_default() += line.waiting;
+    }
+    let figures = keys.queues.iter().zip(lengths.as_chunks::<{ PRIORITY_SUFFIXES.len() }>().0);
+    let figures = figures.map(|(queue, lengths)| {
+        let mut by_priority = *lengths;
+        for (count, list) in by_priority.iter_mut().zip(keys.lists(queue)) {
+            *count += in_lanes.get(&list).copied().unwrap_or(0);
+        }
+        QueueFigures { queue: queue.clone(), waiting: by_priority.iter().sum(), by_priority }
     });
     Ok(figures.collect())
+}
+
+/// All tenants that wait or run, by name.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn tenants(connection: &mut Connection, keys: &Keys) -> Result<Vec<TenantFigures>, BrokerError> {
+    // A tenant may come up in two pages.
+    let mut tenants: BTreeMap<String, TenantFigures> = BTreeMap::new();
+    let mut cursor = 0_u64;
+    loop {
+        let mut page = redis::cmd("HSCAN");
+        page.arg(keys.tenants()).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, found): (u64, Vec<(String, String)>) = connection.query(&page).await?;
+        for (flow, json) in found.into_iter().filter(|(flow, _)| flow.contains(':')) {
+            let kept = serde_json::from_str(&json).map_err(|_| unexpected(&connection.address, "tenants"))?;
+            tenants.insert(flow.clone(), figures(flow, kept));
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(tenants.into_values().collect());
+        }
+    }
+}
+
+fn figures(flow: String, kept: Kept) -> TenantFigures {
+    let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting })| {
+        let (list, due) = line.split_once('\u{1f}').map_or((&*line, false), |(list, _)| (list, true));
+        LineFigures { list: list.to_owned(), due, waiting }
+    });
+    TenantFigures {
+        flow,
+        waiting: kept.n,
+        running: kept.r,
+        virtual_time: kept.v,
+        cost: kept.c,
+        weight: kept.w.unwrap_or(1.0),
+        max_concurrency: kept.m,
+        lines: lines.collect(),
+    }
 }
 
 /// What is in no queue.
@@ -84,8 +186,7 @@ pub async fn elsewhere(connection: &mut Connection, keys: &Keys) -> Result<Elsew
 pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<WorkerFigures>, BrokerError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("ZRANGE").arg(keys.owners()).arg(0).arg(-1).cmd("HGETALL").arg(keys.figures());
-    let (owners, figures): (Vec<String>, std::collections::HashMap<String, String>) =
-        connection.pipeline(&pipeline).await?;
+    let (owners, figures): (Vec<String>, HashMap<String, String>) = connection.pipeline(&pipeline).await?;
     let mut pipeline = redis::pipe();
     for owner in &owners {
         pipeline.cmd("HLEN").arg(keys.claims(owner)).cmd("HEXISTS").arg(keys.claims(owner)).arg("lease");

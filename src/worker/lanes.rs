@@ -47,8 +47,8 @@ impl Gaze {
     fn saw(&mut self, looked: &[Looked]) {
         let sizes = looked.iter().flat_map(|looked| &looked.messages).map(Vec::len);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
-        if count > 0 {
-            self.size = (self.size + 3 * bytes / count) / 4;
+        if let Some(thrice) = (3 * bytes).checked_div(count) {
+            self.size = (self.size + thrice) / 4;
         }
     }
 }

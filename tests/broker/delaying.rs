@@ -27,13 +27,13 @@ async fn a_message_comes_back_when_due_and_not_before() {
     assert_eq!(raws(&reply.claims), all[1..2]);
     while reply.now < due {
         assert_eq!(reply.next_due, Some(due));
-        assert_eq!(stage.census().await.list("q"), all[2..]);
+        assert_eq!(stage.census().await.waiting("q", "t:m"), all[2..]);
         tokio::time::sleep(Duration::from_millis(20)).await;
         reply = owner.step(0, &[]).await;
     }
     // Then it is in front of those that came later.
     assert_eq!(reply.next_due, None);
-    assert_eq!(stage.census().await.list("q"), [all[0].clone(), all[2].clone()]);
+    assert_eq!(stage.census().await.waiting("q", "t:m"), [all[0].clone(), all[2].clone()]);
     assert_eq!(raws(&owner.claim(9).await), [all[0].clone(), all[2].clone()]);
     stage.census().await.assert_one_place(&all);
 }
@@ -59,15 +59,19 @@ async fn the_earliest_due_comes_first() {
 async fn each_goes_back_to_the_list_it_came_from() {
     let mut stage = Stage::with_prefix("p:", &["a", "b"]).await;
     let all = messages("m", 3);
-    for (list, message) in ["p:a\x06\x169", "p:b", "p:a"].iter().zip(&all) {
+    let lists = ["p:a\x06\x169", "p:b", "p:a"];
+    for (list, message) in lists.iter().zip(&all) {
         stage.push_to(list, &[message]).await;
     }
-    let before = stage.census().await.places();
     let mut owner = stage.owner("o").await;
     let claims = owner.claim(3).await;
     let now = stage.now().await;
     owner.settle(&claims.iter().map(|claim| delayed(claim, now - 1)).collect::<Vec<_>>()).await;
-    assert_eq!(stage.census().await.places(), before);
+    let census = stage.census().await;
+    census.assert_one_place(&all);
+    for (list, message) in lists.iter().zip(&all) {
+        assert_eq!(census.waiting(list, "t:m"), std::slice::from_ref(message));
+    }
 }
 
 #[tokio::test]

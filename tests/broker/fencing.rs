@@ -65,7 +65,7 @@ async fn an_owner_whose_lease_was_taken_can_do_nothing() {
         assert_eq!(results.query::<i64>(&redis::cmd("DBSIZE")).await.unwrap(), 0);
     }
     assert!(!stage.census().await.owners().contains_key("a"));
-    assert_eq!(stage.census().await.list("q"), all);
+    assert_eq!(stage.census().await.waiting("q", "t:m"), all);
 }
 
 #[tokio::test]

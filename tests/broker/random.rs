@@ -5,6 +5,7 @@
 
 use crate::model::Model;
 use crate::stage::{Owner, Stage, ack, front, result, settled, stored};
+use fairstalk::broker::lease::LEASE;
 use fairstalk::broker::{Action, Claim, Settlement};
 use fastrand::Rng;
 use std::time::Duration;
@@ -136,6 +137,12 @@ impl World {
     }
 
     async fn beat(&mut self) -> &'static str {
+        // On a slow machine more than a lease may lie between two beats of a living one.
+        let (now, owners) = (self.stage.now().await, self.stage.keys.owners());
+        for owner in &self.living {
+            let end = (now + LEASE.as_millis() as i64).to_string();
+            let _: i64 = self.stage.ask(&["ZADD", &owners, "XX", &end, &owner.name]).await;
+        }
         let owner = self.rng.choice(&mut self.living).unwrap();
         let pulse = owner.beat(false).await.unwrap();
         for expired in &pulse.expired {

@@ -1,6 +1,6 @@
 //! Leases, beats, and what becomes of a dead owner's claims.
 
-use crate::stage::{Stage, ack, messages, raws};
+use crate::stage::{Stage, ack, front, messages, raws};
 use fairstalk::broker::lease::{BEAT, LEASE};
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ async fn the_dead_are_found_and_what_they_held_goes_to_the_front_in_order() {
     assert!(owner.give_back("dead", seized).await.is_empty());
     assert!(owner.seize("dead").await.is_empty());
     let census = stage.census().await;
-    assert_eq!(census.list("a"), all[..6]);
-    assert_eq!(census.list("b"), all[6..]);
+    assert_eq!(census.waiting("a", "t:m"), all[..6]);
+    assert_eq!(census.waiting("b", "t:m"), all[6..]);
     assert_eq!(census.owners().into_keys().collect::<Vec<_>>(), ["o"]);
     assert!(owner.beat(false).await.unwrap().expired.is_empty());
 }
@@ -78,7 +78,38 @@ async fn many_claims_go_back_in_order_too() {
         owner.give_back("dead", seized).await;
         stage.census().await.assert_one_place(&all);
     }
-    assert_eq!(stage.census().await.list("q"), all);
+    assert_eq!(stage.census().await.waiting("q", "t:m"), all);
+}
+
+/// Owners that claim by turns, and give back one after the other, each all of its own at once.
+#[tokio::test]
+async fn what_several_owners_give_back_is_in_order_again() {
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        for seized in [false, true] {
+            let mut stage = Stage::new(&["q"]).await;
+            let all = messages("m", 40);
+            stage.push("q", &all).await;
+            let mut owners = [stage.owner("0").await, stage.owner("1").await, stage.owner("2").await];
+            let mut claims = [const { Vec::new() }; 3];
+            for turn in 0..12 {
+                let want = 1 + turn % 2; // the first of all is claimed unseen
+                claims[turn % 3].extend(owners[turn % 3].claim(want).await);
+            }
+            for at in order {
+                let given = std::mem::take(&mut claims[at]);
+                if seized {
+                    let mut last = stage.owner("last").await;
+                    let found = last.seize(&at.to_string()).await;
+                    assert_eq!(found, given);
+                    last.give_back(&at.to_string(), found).await;
+                } else {
+                    owners[at].settle(&given.into_iter().rev().map(front).collect::<Vec<_>>()).await;
+                }
+                stage.census().await.assert_one_place(&all);
+            }
+            assert_eq!(stage.census().await.waiting("q", "t:m"), all, "given back in the order {order:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -104,7 +135,7 @@ async fn a_recovering_owner_that_dies_leaves_nothing_behind() {
         }
         assert!(owner.give_back("dead", seized).await.is_empty());
     }
-    assert_eq!(stage.census().await.list("q"), all);
+    assert_eq!(stage.census().await.waiting("q", "t:m"), all);
     assert!(owner.beat(false).await.unwrap().expired.is_empty());
 }
 
@@ -172,15 +203,16 @@ async fn what_kombu_has_restored_is_forgotten() {
     stage.push("q", &[&all[1], &all[3]]).await;
     // The owner itself, after a lost connection …
     let held = dead.held().await;
-    assert_eq!(raws(&held), [all[0].clone(), all[2].clone()]);
-    stage.census().await.assert_one_place(&all);
+    assert_eq!(raws(&held), [all[0].clone(), vec![], all[2].clone(), vec![]], "nothing is left but the number");
+    assert!(dead.settle(&[ack(&held[1])]).await.is_empty(), "which it settles, to be rid of it");
     // … and another, after its death.
     let mut owner = stage.owner("o").await;
     let seized = owner.seize("dead").await;
-    assert_eq!(seized, held);
+    assert_eq!(seized, [held[0].clone(), held[2].clone()]);
     owner.give_back("dead", seized).await;
     assert!(owner.seize("dead").await.is_empty());
-    assert_eq!(stage.census().await.list("q"), [0, 2, 1, 3].map(|at: usize| all[at].clone()));
+    assert_eq!(stage.census().await.waiting("q", "t:m"), [0, 2, 1, 3].map(|at: usize| all[at].clone()));
+    stage.census().await.assert_one_place(&all);
     // One of which nothing at all is left.
     let mut gone = stage.owner("gone").await;
     let claims = gone.claim(4).await;

@@ -32,7 +32,7 @@ async fn every_settlement_moves_its_message_to_one_place() {
         stage.census().await.assert_one_place(if at < 5 { &all } else { &all[..5] });
     }
     let census = stage.census().await;
-    assert_eq!(census.list("q"), all[..2], "front, then back");
+    assert_eq!(census.waiting("q", "t:m"), all[..2], "front, then back");
     assert_eq!(census.delayed()["a:3"], due as f64);
     assert_eq!(census.dead()["a:4"], all[3]);
     assert_eq!(census.dead_entries()["a:4"], br#"{"of": 4}"#);

@@ -74,6 +74,7 @@ impl Stage {
             sequence: 1,
             number: 1,
             cursor: 0,
+            keys: self.keys.clone(),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -113,6 +114,23 @@ impl Stage {
         seconds * 1000 + micros / 1000
     }
 
+    /// One call of the script behind [`Owner::leave`], with so many messages at most, as if the owner were killed
+    /// after it; what is left to do.
+    pub async fn leave_once(&mut self, owner: &str, budget: usize) -> i64 {
+        let script = concat!(
+            include_str!("../../src/broker/scripts/tenants.lua"),
+            include_str!("../../src/broker/scripts/leave.lua")
+        );
+        let keys = &self.keys;
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(14).arg(keys.unacked()).arg(keys.unacked_index()).arg(keys.owners()).arg(keys.figures());
+        call.arg(keys.delayed()).arg(keys.delayed_messages());
+        call.arg(keys.dead()).arg(keys.dead_messages()).arg(keys.dead_entries());
+        call.arg(keys.tenants()).arg(keys.ready()).arg(keys.key("fairstalk:intake")).arg(keys.ring());
+        call.arg(keys.claims(owner)).arg(keys.prefix()).arg(owner).arg(budget);
+        self.admin.query::<(i64, i64, redis::Value)>(&call).await.unwrap().0
+    }
+
     /// Lets the lease of an owner have run out.
     pub async fn expire(&mut self, owner: &str) {
         let owners = self.keys.owners();
@@ -131,6 +149,7 @@ pub struct Owner {
     pub number: u64,
     pub cursor: u32,
     pub delivery: Delivery,
+    keys: Keys,
 }
 
 impl Owner {
@@ -194,6 +213,16 @@ impl Owner {
     /// Claims only.
     pub async fn claim(&mut self, want: usize) -> Vec<Claim> {
         self.step(want, &[]).await.claims
+    }
+
+    /// From now on it grants tenants this.
+    pub fn grant(&mut self, tenancy: &Tenancy) {
+        self.stepper = Stepper::new(self.keys.clone(), RESULTS, Policy::new(tenancy));
+    }
+
+    /// Moves all that is in the lists into lanes, and claims nothing.
+    pub async fn file(&mut self) {
+        self.claim(0).await;
     }
 
     /// Settles only; the claims that were not held.
@@ -269,6 +298,11 @@ pub fn ack(claim: &Claim) -> Settlement {
     settled(claim, Action::Ack)
 }
 
+/// It has ended after so many milliseconds.
+pub fn ran(claim: &Claim, milliseconds: f64) -> Settlement {
+    Settlement { ran: Some(milliseconds), ..ack(claim) }
+}
+
 /// Back to the front, as it came.
 pub fn front(claim: Claim) -> Settlement {
     settled(&claim, Action::Front(claim.raw.clone()))
@@ -283,6 +317,11 @@ pub fn stored(claim: &Claim, action: Action, stores: &[Store]) -> Settlement {
 pub fn result(task: &str, status: &str) -> Store {
     let value = format!(r#"{{"status": "{status}", "result": null, "task_id": "{task}"}}"#).into_bytes();
     Store { key: format!("celery-task-meta-{task}").into_bytes(), value, ttl_ms: 60_000 }
+}
+
+/// Whose the claims are, in order; for tenants of one letter: `"abc"`.
+pub fn whose(claims: &[Claim]) -> String {
+    claims.iter().map(|claim| flow_of(&claim.list, &claim.raw).trim_start_matches("t:").to_owned()).collect()
 }
 
 /// The messages of claims, in order.

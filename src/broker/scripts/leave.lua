@@ -18,37 +18,52 @@ if #others > 0 then return {0, now, others} end
 local budget = tonumber(ARGV[3])
 
 -- The end of a lane goes first to the front of the list, then what is before it: so its front comes last, foremost.
+-- The counts go with it, in case another owner comes before all is done.
 local function pour(line, flow)
-  local key, list = lane(line, flow), list_of(line)
+  local key, list, tenant = lane(line, flow), list_of(line), tenants[flow]
+  local place = tenant.l[line]
   if call('EXISTS', list) == 0 and call('EXISTS', key) == 1 then
     call('RENAME', key, list)
-    return true
+    count(tenant, line, -place.n)
+    return
   end
   local messages = call('LPOP', key, math.max(1, math.min(budget, 1000)))
   if messages then
     call('RPUSH', list, unpack(messages))
     budget = budget - #messages
   end
-  return call('EXISTS', key) == 0
+  local left = call('LLEN', key)
+  count(tenant, line, left - place.n)
+  while place.f and #place.f > left do table.remove(place.f) end
 end
 
--- What has been poured back is forgotten, so the scan begins anew with each call.
-local found = call('HSCAN', tenants_key, 0, 'COUNT', 100)[2]
-for i = 1, #found, 2 do
-  local flow = found[i]
-  if budget > 0 and string.find(flow, ':', 1, true) then
-    local lines, all = by_turn(cjson.decode(found[i + 1])), true
-    for n = #lines, 1, -1 do
-      while all and budget > 0 and not pour(lines[n], flow) do end
-      all = all and call('EXISTS', lane(lines[n], flow)) == 0
+-- Some who have not been poured back yet, wherever in the hash they are.
+local function some()
+  local cursor, found, flows = '0', nil, {}
+  repeat
+    cursor, found = unpack(call('HSCAN', tenants_key, cursor, 'COUNT', 100))
+    for i = 1, #found, 2 do
+      if string.find(found[i], ':', 1, true) then flows[#flows + 1] = found[i] end
     end
-    if all then
-      call('HDEL', tenants_key, flow)
-      call('ZREM', ready, flow)
-      budget = budget - 1
+  until #flows > 0 or cursor == '0'
+  return flows
+end
+
+local flows = some()
+meet(flows)
+for _, flow in ipairs(flows) do
+  local tenant = tenants[flow]
+  if budget > 0 then
+    local lines = by_turn(tenant)
+    for i = #lines, 1, -1 do
+      while budget > 0 and tenant.l[lines[i]] do pour(lines[i], flow) end
     end
+    tenant.r, tenant.z = 0, nil -- no owner is left for whom it could run or wait
+    changed[flow] = true
+    budget = budget - 1
   end
 end
+remember()
 local left = call('HLEN', tenants_key)
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
 if left == 0 then call('DEL', tenants_key, ready, intake, ring, own('throttled')) end

@@ -257,10 +257,17 @@ end
 local looked, turn = {}, -1
 
 local function lists_with_messages()
-  local found = {}
-  for _, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    local lists, step = {}, {}
-    for i = 1, queues do lists[i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix end
+  local steps, all, found = {}, {}, {}
+  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    steps[n] = {}
+    for i = 1, queues do
+      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
+      all[#all + 1] = steps[n][i]
+    end
+  end
+  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
+  for _, lists in ipairs(steps) do
+    local step = {}
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""What a claim costs the server, by what waits: microseconds for each task, and the longest single call.
+
+    benches/claim_cost.py             a thousand and a million messages, ten and a hundred thousand tenants; some minutes
+    benches/claim_cost.py --quick     small sizes, to see that it works
+
+It calls the real scripts as a worker does, from one process. For each size of a step there are two figures: time in
+scripts by the server's own clock (INFO commandstats), and CPU time of the server, reading and answering included. The
+longest calls are by CPU time, so that what else the machine does is no part of it. Run it with the Python of target/venv.
+"""
+import argparse
+import sys
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests")]
+
+from harness.redis_server import RedisServer  # noqa: E402
+from probes import cpu_seconds  # noqa: E402
+
+SCRIPTS = ROOT / "src" / "broker" / "scripts"
+QUEUES = [f"queue_{number}" for number in range(20)]
+SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
+BATCHES = [1, 4, 16]
+LOOK = 500
+# The body of a message of usual size; what comes last is what the script knows it by.
+BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
+
+
+class Owner:
+    """One worker, as far as the scripts know."""
+
+    def __init__(self, server):
+        self.client, self.pid, self.sequence, self.held = server.client(), server.process.pid, 1, []
+        client = self.client
+        client.flushall()
+        # CPU seconds of all calls and of the longest since `forget`.
+        self.spent = self.longest = 0.0
+        common = (SCRIPTS / "tenants.lua").read_text()
+        self.scripts = {
+            name: client.script_load(common + (SCRIPTS / f"{name}.lua").read_text()) for name in ("step", "beat", "leave")
+        }
+        self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16)
+
+    def call(self, script, lists, *arguments):
+        """One call with what all scripts expect."""
+        keys = ["unacked", "unacked_index", *(f"fairstalk:{name}" for name in SHARED), "fairstalk:claims:o", *lists]
+        before = cpu_seconds(self.pid)
+        reply = self.client.evalsha(self.scripts[script], len(keys), *keys, "", "o", *arguments)
+        spent = cpu_seconds(self.pid) - before
+        self.spent, self.longest = self.spent + spent, max(self.longest, spent)
+        return reply
+
+    def forget(self):
+        """Count anew; returns milliseconds of the longest call until now."""
+        longest, self.spent, self.longest = self.longest * 1e3, 0.0, 0.0
+        return longest
+
+    def step(self, want=0, look=0, filing=(0,)):
+        """Settles what is held, each of 10 ms, and claims so many."""
+        settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
+        reply = self.call(
+            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, len(self.held), *settlements, *filing
+        )
+        flows = reply[4][1::4]
+        self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))
+        self.sequence += len(flows)
+        return reply
+
+    def file(self, messages, tenants):
+        """Into lanes, 500 at a time; each tenant has a queue, as users have, and its messages are mixed with others'."""
+        each = messages // tenants
+        for number, queue in enumerate(QUEUES):
+            flows = [f"t:{tenant}" for tenant in range(number, tenants, len(QUEUES))]
+            line = flows * each
+            for start in range(0, len(line), LOOK):
+                self.file_batch(queue, line[start : start + LOOK])
+
+    def file_batch(self, queue, line):
+        """Messages of these flows, the oldest first."""
+        batch = [BODY % uuid.uuid4() for _ in line]
+        self.client.lpush(queue, *batch)
+        place = {flow: at for at, flow in enumerate(dict.fromkeys(line))}
+        whose = b"".join(place[flow].to_bytes(2, "big") for flow in line)
+        shares = [part for flow in place for part in (flow, "")]
+        self.step(filing=(1, queue, len(batch), batch[0][-64:], batch[-1][-64:], len(place), *shares, whose))
+
+
+def measure(server, messages, tenants, tasks):
+    """One line of the table: costs by batch, and the longest step, filing and pouring back."""
+    owner = Owner(server)
+    owner.forget()
+    owner.file(messages, tenants)
+    filing, longest, costs, waiting = owner.forget(), 0.0, [], messages
+    for batch in BATCHES:
+        steps = min(tasks, waiting // 4) // batch
+        owner.step(batch, LOOK)
+        owner.client.config_resetstat()
+        owner.forget()
+        for _ in range(steps):
+            assert len(owner.step(batch, LOOK)[4]) == 4 * batch
+        script = owner.client.info("commandstats")["cmdstat_evalsha"]["usec"]
+        costs.append(f"{script / (steps * batch):.1f} / {owner.spent * 1e6 / (steps * batch):.1f}")
+        longest = max(longest, owner.forget())
+        owner.step()
+        waiting -= (steps + 1) * batch
+    owner.forget()
+    while owner.call("leave", [], 1000)[0] > 0:
+        pass
+    assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
+    return [*costs, *(f"{milliseconds:.1f}" for milliseconds in (longest, filing, owner.forget()))]
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    few, many, tasks = (1000, 10_000, 200) if parser.parse_args().quick else (1000, 1_000_000, 4000)
+    sizes = [(few, 10), (many, 10), (many // 10, many // 10), (many, many // 10)]
+    head = ["messages", "tenants", *(f"us/task, {batch} a step: script / CPU" for batch in BATCHES)]
+    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back of 1000, ms"]
+    print("| " + " | ".join(head) + " |")
+    print("|" + " ---: |" * len(head))
+    with RedisServer() as server:
+        for messages, tenants in sizes:
+            figures = measure(server, messages, tenants, tasks)
+            print("| " + " | ".join([f"{messages:,}", f"{tenants:,}", *figures]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

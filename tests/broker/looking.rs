@@ -1,0 +1,191 @@
+//! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
+
+use crate::stage::{Owner, Stage, ack, front, messages, raws, settled};
+use fairstalk::broker::{Action, Filing, StepReply};
+use std::time::Duration;
+
+/// A look without a claim.
+async fn look(owner: &mut Owner) -> StepReply {
+    owner.one_step(0, &[], &[]).await.unwrap().unwrap()
+}
+
+fn filings(owner: &Owner, reply: StepReply) -> Vec<Filing> {
+    reply.looked.into_iter().filter_map(|looked| owner.filing(looked)).collect()
+}
+
+/// How many messages each of the lists shows that a look finds.
+fn seen(reply: &StepReply) -> Vec<(&str, usize)> {
+    reply.looked.iter().map(|looked| (&*looked.list, looked.messages.len())).collect()
+}
+
+#[tokio::test]
+async fn a_look_moves_nothing() {
+    let mut stage = Stage::new(&["a", "b"]).await;
+    let all = messages("m", 3);
+    stage.push("a", &all).await;
+    stage.push_to("b\x06\x163", &messages("n", 1)).await;
+    let before = stage.census().await.lists;
+    let mut owner = stage.owner("o").await;
+    for _ in 0..2 {
+        let reply = look(&mut owner).await;
+        assert_eq!(seen(&reply), [("a", 3), ("b\x06\x163", 1)]);
+        assert_eq!((&reply.looked[0].messages, reply.turn), (&all, None), "one's own turn keeps nobody out");
+    }
+    assert_eq!(stage.census().await.lists, before);
+}
+
+#[tokio::test]
+async fn only_one_looks_at_a_list_until_it_has_filed() {
+    let mut stage = Stage::new(&["a", "b"]).await;
+    stage.push("a", &messages("m", 3)).await;
+    let (mut one, mut two) = (stage.owner("one").await, stage.owner("two").await);
+    let first = look(&mut one).await;
+    stage.push("b", &messages("m", 1)).await;
+    let reply = look(&mut two).await;
+    assert_eq!(seen(&reply), [("b", 1)], "another list is free");
+    assert!(reply.turn.is_some_and(|turn| (1..=1000).contains(&turn)), "{:?}", reply.turn);
+    // Neither does it claim there: what was seen has to be in order.
+    assert_eq!(two.one_step(5, &[], &[]).await.unwrap().unwrap().claims.len(), 1);
+    one.one_step(0, &[], &filings(&one, first)).await.unwrap();
+    stage.push("a", &messages("n", 2)).await;
+    let reply = look(&mut two).await;
+    assert_eq!((seen(&reply), reply.turn), (vec![("a", 2)], None));
+}
+
+#[tokio::test]
+async fn a_turn_ends_by_itself() {
+    let mut stage = Stage::new(&["a"]).await;
+    let all = messages("m", 3);
+    stage.push("a", &all).await;
+    let (mut one, mut two) = (stage.owner("one").await, stage.owner("two").await);
+    let late = look(&mut one).await;
+    let mut reply = look(&mut two).await;
+    while let Some(turn) = reply.turn {
+        assert!(reply.looked.is_empty());
+        tokio::time::sleep(Duration::from_millis(turn)).await;
+        reply = look(&mut two).await;
+    }
+    assert_eq!(seen(&reply), [("a", 3)]);
+    // The first was only slow: both file, and it happens once.
+    one.one_step(0, &[], &filings(&one, late)).await.unwrap();
+    stage.push("a", &messages("n", 2)).await;
+    two.one_step(0, &[], &filings(&two, reply)).await.unwrap();
+    let mut born = all.clone();
+    born.extend(messages("n", 2));
+    let census = stage.census().await;
+    census.assert_one_place(&born);
+    assert_eq!((census.waiting("a", "t:m"), census.list("a")), (all, messages("n", 2)));
+}
+
+#[tokio::test]
+async fn what_a_stock_worker_does_meanwhile_makes_a_filing_do_nothing() {
+    let meddling: [&[&str]; 4] =
+        [&["BRPOP", "q", "1"], &["RPUSH", "q", r#"{"id": "restored-0"}"#], &["RPOP", "q", "5"], &["DEL", "q"]];
+    for command in meddling {
+        let mut stage = Stage::new(&["q"]).await;
+        stage.push("q", &messages("a", 3)).await;
+        stage.push("q", &messages("b", 2)).await;
+        let mut owner = stage.owner("o").await;
+        let looked = look(&mut owner).await;
+        let _: redis::Value = stage.ask(command).await;
+        let left = stage.census().await.list("q");
+        let reply = owner.one_step(0, &[], &filings(&owner, looked)).await.unwrap().unwrap();
+        let census = stage.census().await;
+        assert_eq!(census.list("q"), left, "nothing was filed after {command:?}");
+        assert!(census.tenants().is_empty());
+        census.assert_one_place(&left);
+        // The same step has looked again, and now it works.
+        owner.one_step(0, &[], &filings(&owner, reply)).await.unwrap();
+        let census = stage.census().await;
+        assert_eq!(census.all_waiting(), left.len());
+        assert!(census.list("q").is_empty());
+        census.assert_one_place(&left);
+    }
+}
+
+/// What comes to the other end is no reason to begin again.
+#[tokio::test]
+async fn a_producer_meanwhile_hinders_nothing() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("a", 5);
+    stage.push("q", &all[..3]).await;
+    let mut owner = stage.owner("o").await;
+    let looked = look(&mut owner).await;
+    stage.push("q", &all[3..]).await;
+    let reply = owner.one_step(0, &[], &filings(&owner, looked)).await.unwrap().unwrap();
+    assert_eq!(seen(&reply), [("q", 2)]);
+    assert_eq!(stage.census().await.waiting("q", "t:a"), all);
+}
+
+/// A stock worker that has taken messages from the far end of what was seen, or whose message looks like another.
+#[tokio::test]
+async fn both_ends_of_what_was_seen_are_compared() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("a", 4);
+    stage.push("q", &all).await;
+    let mut owner = stage.owner("o").await;
+    let looked = look(&mut owner).await;
+    let _: i64 = stage.ask(&["LREM", "q", "1", r#"{"id": "a-1"}"#]).await;
+    owner.one_step(0, &[], &filings(&owner, looked)).await.unwrap();
+    assert_eq!(stage.census().await.list("q").len(), 3);
+    assert!(stage.census().await.tenants().is_empty());
+}
+
+#[tokio::test]
+async fn filing_twice_is_harmless() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("a", 4);
+    stage.push("q", &all).await;
+    let mut owner = stage.owner("o").await;
+    let looked = look(&mut owner).await;
+    let filings = filings(&owner, looked);
+    for _ in 0..2 {
+        owner.one_step(0, &[], &filings).await.unwrap();
+        let census = stage.census().await;
+        census.assert_one_place(&all);
+        assert_eq!(census.waiting("q", "t:a"), all);
+        stage.push("q", &messages("b", 1)).await;
+        let _: i64 = stage.ask(&["DEL", "q"]).await;
+    }
+}
+
+#[tokio::test]
+async fn tenants_may_have_any_name() {
+    let names =
+        ["floor", "waiting", "a:b:c", "über ü€", "%s%d%z", "\\\"x\\\"", "x y", "{1}", "[]", "*", "'", "a.b", "q"];
+    let mut stage = Stage::with_prefix("p%-:", &["q", "r%s"]).await;
+    let all: Vec<Vec<u8>> = names.iter().flat_map(|name| messages(name, 4)).collect();
+    for (at, message) in all.iter().enumerate() {
+        stage.push(["q", "r%s"][at % 2], &[message]).await;
+    }
+    let mut owner = stage.owner("o").await;
+    owner.file().await;
+    let census = stage.census().await;
+    census.assert_one_place(&all);
+    assert_eq!(census.tenants().len(), names.len());
+    let claims = owner.claim(2 * names.len()).await;
+    let flows: std::collections::BTreeSet<_> = claims.iter().filter_map(|claim| claim.flow.clone()).collect();
+    assert_eq!(flows.len(), names.len(), "each was served");
+    assert_eq!(owner.held().await, claims);
+    let now = stage.now().await;
+    let settlements = claims.into_iter().rev().enumerate().map(|(at, claim)| match at % 3 {
+        0 => front(claim),
+        1 => settled(&claim, Action::Delay { message: claim.raw.clone(), due: now }),
+        _ => settled(&claim, Action::Back(claim.raw.clone())),
+    });
+    owner.settle(&settlements.collect::<Vec<_>>()).await;
+    stage.census().await.assert_one_place(&all);
+    let claims = owner.claim(all.len()).await;
+    let mut other = stage.owner("other").await;
+    let seized = other.seize("o").await;
+    assert_eq!(raws(&seized), raws(&claims));
+    other.give_back("o", seized).await;
+    stage.census().await.assert_one_place(&all);
+    let claims = other.claim(3).await;
+    other.settle(&claims.iter().map(ack).collect::<Vec<_>>()).await;
+    assert!(other.seize("o").await.is_empty());
+    other.leave().await;
+    let census = stage.census().await;
+    assert_eq!(census.lists.keys().collect::<Vec<_>>(), ["p%-:q", "p%-:r%s"]);
+    assert_eq!(census.all_waiting(), all.len() - 3);
+}

@@ -1,0 +1,92 @@
+//! Shares of running time over a minute: real scripts, made-up running times.
+
+use crate::stage::{Owner, Stage, messages, ran};
+use fairstalk::broker::Claim;
+use fairstalk::config::Tenancy;
+use std::collections::BTreeMap;
+
+/// Simulated milliseconds.
+const MINUTE: f64 = 60_000.0;
+
+/// A task under way.
+struct Run {
+    owner: usize,
+    claim: Claim,
+    begun: f64,
+    takes: f64,
+}
+
+/// Lets every slot of every owner run one task after the other for a minute. Returns what each tenant has had of it.
+async fn simulate(owners: &mut [Owner], slots: usize, mut takes: impl FnMut(&str) -> f64) -> BTreeMap<String, f64> {
+    let mut under_way: Vec<Run> = Vec::new();
+    let mut run = |owner, claim: Claim, begun| {
+        let takes = takes(claim.flow.as_deref().unwrap());
+        Run { owner, claim, begun, takes }
+    };
+    for (at, owner) in owners.iter_mut().enumerate() {
+        owner.file().await;
+        under_way.extend(owner.claim(slots).await.into_iter().map(|claim| run(at, claim, 0.0)));
+    }
+    let mut shares: BTreeMap<String, f64> = BTreeMap::new();
+    let mut now = 0.0;
+    while now < MINUTE {
+        let ends = |run: &Run| run.begun + run.takes;
+        let next = (0..under_way.len()).min_by(|&a, &b| ends(&under_way[a]).total_cmp(&ends(&under_way[b]))).unwrap();
+        let ended = under_way.swap_remove(next);
+        now = ends(&ended).min(MINUTE);
+        *shares.entry(ended.claim.flow.as_deref().unwrap().to_owned()).or_default() += now - ended.begun;
+        let reply = owners[ended.owner].step(1, &[ran(&ended.claim, ended.takes)]).await;
+        assert_eq!(reply.claims.len(), 1, "a slot is idle while others wait");
+        under_way.extend(reply.claims.into_iter().map(|claim| run(ended.owner, claim, now)));
+    }
+    for run in under_way.iter().filter(|run| run.begun < now) {
+        *shares.entry(run.claim.flow.as_deref().unwrap().to_owned()).or_default() += now - run.begun;
+    }
+    shares
+}
+
+/// 1 where all are equal, 1/n where one has everything.
+fn jain(shares: &BTreeMap<String, f64>) -> f64 {
+    let sum: f64 = shares.values().sum();
+    sum * sum / (shares.len() as f64 * shares.values().map(|share| share * share).sum::<f64>())
+}
+
+#[tokio::test]
+async fn ten_tenants_with_very_different_tasks_get_the_same() {
+    let seed = std::env::var("FAIRSTALK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("FAIRSTALK_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut stage = Stage::new(&["a", "b", "c"]).await;
+    // From 50 ms to a second; five of them share a queue.
+    let usual: BTreeMap<String, f64> =
+        (0..10).map(|user| (format!("t:u{user}"), 50.0 * 20_f64.powf(f64::from(user) / 9.0))).collect();
+    for user in 0..10 {
+        let queue = if user < 5 { "a" } else { *rng.choice(&["a", "b", "c"]).unwrap() };
+        stage.push(queue, &messages(&format!("u{user}"), 800)).await;
+    }
+    let mut owners = [stage.owner("one").await, stage.owner("two").await];
+    let shares = simulate(&mut owners, 2, |flow| usual[flow] * (0.5 + rng.f64())).await;
+    assert_eq!(shares.len(), 10);
+    let index = jain(&shares);
+    assert!(index >= 0.98, "Jain's index is {index:.4} with seed {seed}: {shares:?}");
+    let all: f64 = shares.values().sum();
+    assert!((all - 4.0 * MINUTE).abs() < 1.0, "four slots have run all the time: {all}");
+    stage.census().await.places();
+}
+
+#[tokio::test]
+async fn shares_are_in_proportion_to_weights() {
+    let mut stage = Stage::new(&["q"]).await;
+    for tenant in ["a", "b", "c"] {
+        stage.push("q", &messages(tenant, 1500)).await;
+    }
+    let mut owners = [stage.owner("o").await];
+    let weights = [("b".into(), 2.0), ("c".into(), 4.0)].into();
+    owners[0].grant(&Tenancy { weights, ..Tenancy::default() });
+    // The one with the least weight has tasks three times as long.
+    let shares = simulate(&mut owners, 2, |flow| if flow == "t:a" { 300.0 } else { 100.0 }).await;
+    for (flow, expected) in [("t:a", 1.0), ("t:b", 2.0), ("t:c", 4.0)] {
+        let share = shares[flow] / (2.0 * MINUTE) * 7.0;
+        assert!((share / expected - 1.0).abs() < 0.05, "{flow} has {share:.3} of 7: {shares:?}");
+    }
+}
