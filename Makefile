@@ -2,7 +2,9 @@
 
 VENV = target/venv/bin
 
-.PHONY: demo test test-rust test-e2e lint bench build setup clean
+ROUNDS = 300
+
+.PHONY: demo test test-rust test-e2e chaos lint bench build setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	cargo build --release --locked
@@ -16,6 +18,10 @@ test-rust: setup
 test-e2e: setup
 	cargo build --locked
 	$(VENV)/python -m pytest tests
+
+chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2
+	cargo build --locked
+	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS))
 
 lint:  ## What CI asks of the sources
 	cargo fmt --check

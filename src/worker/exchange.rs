@@ -108,15 +108,31 @@ impl Exchange {
         self.beat_at = Instant::now();
     }
 
-    /// The connection is gone.
+    /// The connection is gone, or of no use: Redis takes no writes. Said once, however often it fails from here on.
     pub fn lost(&mut self, why: &str) {
-        if self.connection.take().is_some() {
-            tracing::warn!("Redis lost: {why}; running tasks go on, what ends meanwhile is kept");
-            self.outage = Some(Instant::now());
-            self.retry_at = Instant::now();
-            self.retry_wait = RETRY_MIN;
-        }
         self.wake = Wake::default();
+        let connected = self.connection.take().is_some();
+        if self.outage.is_some() {
+            return;
+        }
+        if connected {
+            tracing::warn!("Redis lost: {why}; running tasks go on, what ends meanwhile is kept");
+        } else {
+            tracing::warn!("{why}; trying again until it answers");
+        }
+        self.outage = Some(Instant::now());
+        self.retry_at = Instant::now();
+        self.retry_wait = RETRY_MIN;
+    }
+
+    /// All that was due has been done: Redis is back if it was away. A connection alone is no sign of that.
+    fn well(&mut self) {
+        if self.connection.is_some()
+            && let Some(since) = self.outage.take()
+        {
+            self.retry_wait = RETRY_MIN;
+            tracing::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        }
     }
 
     /// Redis can be asked.
@@ -170,7 +186,9 @@ impl Engine {
         let stepped = self.step().await;
         self.absorb(stepped)?;
         let watched = self.watch_or_not().await;
-        self.absorb(watched)
+        self.absorb(watched)?;
+        self.exchange.well();
+        Ok(())
     }
 
     /// Is rung while there may be nothing to claim, and not while there is a backlog.
@@ -202,10 +220,6 @@ impl Engine {
             Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {
                 let exchange = &mut self.exchange;
                 exchange.lost(&error.to_string());
-                if exchange.outage.is_none() {
-                    tracing::warn!("{error}; trying again until it answers");
-                    exchange.outage = Some(Instant::now());
-                }
                 exchange.retry_at = Instant::now() + exchange.retry_wait;
                 exchange.retry_wait = (exchange.retry_wait * 2).min(RETRY_MAX);
                 self.waiting(error.to_string());
@@ -223,15 +237,11 @@ impl Engine {
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
         exchange.number += 1;
-        exchange.retry_wait = RETRY_MIN;
         (self.look, self.gaze.wanted) = (true, true);
         let again = self.exchange.leased;
         self.beat().await?;
         if again {
             self.adopt().await?;
-        }
-        if let Some(since) = self.exchange.outage.take() {
-            tracing::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
         }
         Ok(())
     }

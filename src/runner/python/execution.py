@@ -59,7 +59,9 @@ class Execution:
         self.hostname = hostname
         self.accept = prepare_accept_content(app.conf.accept_content)
         transport = app.connection_for_write().transport
-        self.broker_errors = (OperationalError, *transport.connection_errors, *transport.channel_errors)
+        # The last is what kombu 5.7 says when it finds its connection gone at a bad moment ('NoneType' object …).
+        self.broker_errors = (
+            OperationalError, *transport.connection_errors, *transport.channel_errors, AttributeError)
 
     def run(self, delivery):
         """Run the task; returns (outcome, seconds, detail)."""

@@ -1,0 +1,122 @@
+"""One campaign: load, blows, the end of everything, and what is to be said of it."""
+import random
+import time
+from collections import Counter
+from typing import NamedTuple
+
+from harness.waiting import eventually
+
+from . import application, verdict
+from .blows import Blows
+from .load import USERS, Producer, queue_of
+from .stage import SLOTS, Stage
+
+#: Between two blows, seconds, on average.
+PAUSE = 0.5
+
+#: At the end: tasks count as lost when nothing has happened for so long. More than a lease and all waits before restarts.
+PATIENCE = 30.0
+
+
+class Report(NamedTuple):
+    """What a campaign came to."""
+
+    seed: int
+    blows: Counter
+    sent: int
+    runs: int
+    repeated: int
+    seconds: float
+    findings: list
+
+    def __str__(self):
+        struck = ", ".join(f"{count} x {what}" for what, count in sorted(self.blows.items()))
+        lines = [
+            f"seed {self.seed}: {self.blows.total()} blows in {self.seconds:.0f} s: {struck}",
+            f"{self.sent} tasks sent, {self.runs} deliveries, {self.repeated} of them repeated",
+            *(f"  {finding}" for finding in self.findings),
+            f"{len(self.findings)} findings",
+        ]
+        return "\n".join(lines)
+
+
+def run(directory, rounds, seed, daemons=None, say=lambda text: None):
+    """Strike `rounds` times; whatever the checker finds is in the report."""
+    dice = random.Random(seed)
+    daemons = daemons or dice.choice((1, 2))
+    began = time.monotonic()
+    stage = Stage(directory, daemons)
+    try:
+        for daemon in stage.daemons.values():
+            daemon.wait_ready()
+        producers = [
+            Producer(dice.random(), list(USERS)[half::2], lambda half=half: ended_of(stage, half)) for half in (0, 1)
+        ]
+        for producer in producers:
+            producer.start()
+        blows = Blows(stage, dice)
+        while len(blows.struck) < rounds:
+            time.sleep(dice.uniform(0, 2 * PAUSE))
+            stage.ledger.read()
+            blow = blows.strike()
+            if blow:
+                say(f"{len(blows.struck)} {blow.what} {blow.daemon or ''} {len(stage.ledger.ended)} ended")
+        blows.settle_down()
+        sent = finish(stage, producers)
+        findings = judge(stage, sent, blows.struck, daemons * SLOTS)
+        runs = verdict.read(stage.ledger.read())
+        struck = Counter(blow.what for blow in blows.struck)
+        return Report(seed, struck, len(sent), len(runs), verdict.repeated(runs), time.monotonic() - began, findings)
+    finally:
+        stage.close()
+
+
+def ended_of(stage, half):
+    """Tasks of one producer's users that have ended."""
+    return stage.ledger.ended_by[half]
+
+
+def finish(stage, producers):
+    """No more load: wait for the rest."""
+    for producer in producers:
+        producer.stopped.set()
+    for producer in producers:
+        producer.join()
+    sent = [task for producer in producers for task in producer.sent]
+    stage.wait_quiet({task.id for task in sent if task.sure}, PATIENCE)
+    return sent
+
+
+def judge(stage, sent, blows, slots):
+    """Everything that is not as promised."""
+    lines = list(stage.ledger.read())
+    runs = verdict.read(lines)
+    findings = verdict.lost(sent, lines) + verdict.twins(runs) + verdict.unexcused(runs, blows)
+    findings += verdict.overtaken(sent, runs, blows, slots)
+    findings += [f"no result: task {task.id}" for task in sent if task.sure and not has_result(stage, task)]
+    for code in stage.stop():
+        if code != 0:
+            findings.append(f"a daemon ended with {code}")
+    findings += [f"left in Redis: {key}" for key in stage.leftovers()]
+    findings += [f"left behind: {process}" for process in stage.left_behind()]
+    return findings + stock_finds(stage)
+
+
+def has_result(stage, task):
+    """Whether its caller would get its number."""
+    with stage.redis.client() as client:
+        text = client.get(f"celery-task-meta-{task.id}") or b""
+    return f'"status": "SUCCESS", "result": {task.n},'.encode() in text
+
+
+def stock_finds(stage):
+    """What a stock worker on the same queues still runs: it should be nothing but the task each queue now gets."""
+    before = len(stage.ledger.read())
+    worker = stage.stock_worker()
+    try:
+        probes = {application.work.apply_async((user, 0), queue=queue_of(user)).id for user in USERS}
+        eventually(lambda: stage.ledger.read() and probes <= stage.ledger.ended, 60, worker.log)
+        strangers = {line["task"] for line in stage.ledger.read()[before:]} - probes
+        return [f"left for a stock worker: task {task}" for task in strangers]
+    finally:
+        worker.clear_away()

@@ -1,0 +1,82 @@
+"""A campaign of kills, and a checker that would see what it is there to see."""
+import os
+import random
+
+import pytest
+from chaos import campaign, verdict
+from chaos.load import Sent
+from chaos.verdict import Blow
+
+#: CHAOS_SEED repeats the choices of an earlier campaign, CHAOS_ROUNDS makes it longer.
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "55"))
+
+
+@pytest.mark.parametrize("daemons", [1, 2])
+def test_a_campaign(tmp_path, daemons):
+    """Two of these are a hundred and ten blows."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
+    print(f"again: make chaos ROUNDS={ROUNDS} SEED={seed} DAEMONS={daemons}")
+    report = campaign.run(tmp_path, ROUNDS, seed, daemons, print)
+    print(report)
+    assert report.findings == [], f"{report}\nagain: make chaos ROUNDS={ROUNDS} SEED={seed} DAEMONS={daemons}"
+    assert report.blows.total() >= ROUNDS and report.sent > ROUNDS
+
+
+def line(event, time, pid=1, task="t", tag="m", n=1, redelivered=False):
+    """One line of the ledger."""
+    return {"event": event, "task": task, "tag": tag, "retries": 0, "redelivered": redelivered, "user": 1, "n": n,
+            "pid": pid, "node": "worker1-a@host", "time": time}
+
+
+def test_the_checker_sees_a_loss():
+    """Sent for sure, started, not ended."""
+    task = Sent(1, 1, first=True)
+    lines = [line("start", 1.0, task=task.id)]
+    assert verdict.lost([task], lines) == [], "nobody was told that it is in Redis"
+    task.sure = True
+    assert len(verdict.lost([task], lines)) == 1
+    assert verdict.lost([task], [*lines, line("end", 2.0, task=task.id)]) == []
+
+
+def test_the_checker_sees_twins():
+    """The earlier run still writes when the later one has begun; other messages don't matter."""
+    lines = [line("start", 1.0), line("start", 2.0, pid=2), line("tick", 2.5), line("end", 3.0, pid=2)]
+    assert len(verdict.twins(verdict.read(lines))) == 1
+    assert verdict.twins(verdict.read([line("start", 1.0), line("start", 2.0, pid=2), line("end", 3.0, pid=2)])) == []
+    assert verdict.twins(verdict.read([line("start", 1.0), line("start", 2.0, pid=2, tag="o"), line("end", 3.0)])) == []
+
+
+@pytest.mark.parametrize(
+    ("blow", "excused"),
+    [
+        (None, False),
+        (Blow("KILL runner", 1.5, 1.5, "a", "worker1-a@host", 1), True),
+        (Blow("KILL runner", 1.5, 1.5, "a", "worker1-a@host", 7), False),
+        (Blow("KILL worker", 1.5, 1.5, "a", "worker1-a@host"), True),
+        (Blow("KILL worker", 1.5, 1.5, "a", "worker2-a@host"), False),
+        (Blow("KILL tree", 1.5, 1.5, "b"), False),
+        (Blow("KILL redis", 1.5, 1.7), True),
+        (Blow("KILL redis", 0.2, 0.5), False),
+        (Blow("KILL tree", 8.0, 8.0, "a"), False),
+    ],
+    ids=lambda value: getattr(value, "what", value),
+)
+def test_the_checker_knows_who_was_struck(blow, excused):
+    """A second run is right only if the first one's process was killed, or Redis, before it was settled."""
+    runs = verdict.read([line("start", 1.0), line("end", 1.9), line("start", 9.0, pid=2), line("end", 9.1, pid=2)])
+    assert (verdict.unexcused(runs, [blow] if blow else []) == []) == excused
+
+
+def test_the_checker_sees_who_overtakes():
+    """More later ones than there are slots; not if it came back, nor if it was held up."""
+    sent = [Sent(1, n, first=True) for n in range(4)]
+    for task in sent:
+        task.sure = True
+    order = [1, 2, 3, 0]
+    lines = [line("start", float(at), task=sent[n].id, tag=str(n), n=n) for at, n in enumerate(order)]
+    assert len(verdict.overtaken(sent, verdict.read(lines), [], slots=3)) == 1
+    assert verdict.overtaken(sent, verdict.read(lines), [], slots=4) == []
+    stopped = Blow("STOP worker", 1.0, 2.5, "a", "worker1-a@host")
+    assert verdict.overtaken(sent, verdict.read(lines), [stopped], slots=3) == []
+    lines[-1]["redelivered"] = True
+    assert verdict.overtaken(sent, verdict.read(lines), [], slots=3) == []
