@@ -6,12 +6,14 @@
 pub mod connection;
 pub mod error;
 pub mod filing;
+pub mod hand_back;
 pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod publish;
 mod script;
+pub mod stale;
 pub mod step;
 pub mod verdict;
 pub mod wake;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod enqueue;
+pub mod hand_back;
 pub mod init;
 pub mod output;
 pub mod queues;
@@ -44,6 +45,7 @@ enum Command {
     Status(status::Args),
     Queues(queues::Args),
     Dead(dead::Args),
+    HandBack(hand_back::Args),
     /// A worker process, started by `run`
     #[command(hide = true)]
     Worker {
@@ -80,6 +82,7 @@ impl Cli {
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
             Command::Dead(args) => dead::run(args, &settings),
+            Command::HandBack(args) => hand_back::run(args, &settings),
             Command::Worker { .. } => Ok(crate::worker::main()),
         }
     }

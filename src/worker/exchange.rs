@@ -5,6 +5,7 @@
 
 use super::engine::{Claiming, Engine, Failure, fatal};
 use crate::broker::lease::{BEAT, Beat, Leases};
+use crate::broker::stale::Stale;
 use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
@@ -37,6 +38,7 @@ pub struct Exchange {
     number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
+    stale: Stale,
     pub(super) stepper: Stepper,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
     pub(super) suspects: Vec<String>,
@@ -69,7 +71,8 @@ impl Exchange {
         Exchange {
             connection: None,
             number: 0,
-            leases: Leases::new(keys.clone()),
+            leases: Leases::new(keys.clone()).with_visibility(start.config.broker.visibility_timeout),
+            stale: Stale::new(keys.clone(), start.config.broker.visibility_timeout),
             stepper: Stepper::new(
                 keys.clone(),
                 crate::broker::connection::database(&start.config.results.url),
@@ -286,6 +289,12 @@ impl Engine {
         self.reports.update(|figures| figures.waiting = pulse.waiting);
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
+        if pulse.stale > 0 {
+            let restored = exchange.stale.restore(connection).await?;
+            if restored > 0 {
+                tracing::warn!("put back {restored} messages of Celery workers that died");
+            }
+        }
         self.recover_owners().await
     }
 

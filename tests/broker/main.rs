@@ -22,5 +22,6 @@ mod settling;
 mod sharing;
 mod simulating;
 mod stage;
+mod stale;
 mod trouble;
 mod waking;

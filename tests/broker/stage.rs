@@ -43,6 +43,7 @@ impl Stage {
             url: server.url(database),
             key_prefix: prefix.into(),
             timeout: Duration::from_secs(10),
+            visibility_timeout: Duration::from_secs(3600),
         };
         let (broker, results) = (broker(DATABASE), broker(RESULTS));
         let names: Vec<String> = queues.iter().map(|&name| name.to_owned()).collect();
@@ -106,6 +107,11 @@ impl Stage {
     /// Everything that is in Redis now.
     pub async fn census(&mut self) -> Census {
         Census::take(&mut self.admin, &self.keys).await
+    }
+
+    /// Only the lists, each from its front: for where claims are not all fairstalk's.
+    pub async fn census_of_lists(&mut self) -> std::collections::BTreeMap<String, Vec<Vec<u8>>> {
+        self.census().await.lists
     }
 
     /// The server's clock in milliseconds.

@@ -58,9 +58,11 @@ def run(directory, rounds, seed, daemons=None, say=lambda text: None):
         while len(blows.struck) < rounds:
             time.sleep(dice.uniform(0, 2 * PAUSE))
             stage.ledger.read()
+            assert all(producer.is_alive() for producer in producers), "without load there is nothing to see"
             blow = blows.strike()
             if blow:
-                say(f"{len(blows.struck)} {blow.what} {blow.daemon or ''} {len(stage.ledger.ended)} ended")
+                whom = " ".join(str(part) for part in (blow.node or blow.daemon, blow.pid) if part)
+                say(f"{len(blows.struck)} at {blow.time:.3f}: {blow.what} {whom}; {len(stage.ledger.ended)} ended")
         blows.settle_down()
         sent = finish(stage, producers)
         findings = judge(stage, sent, blows.struck, daemons * SLOTS)

@@ -74,7 +74,7 @@ class Producer(threading.Thread):
         self.sent += [sent for sent, _ in links]
         try:
             (chain(*(task for _, task in links)) if length > 1 else links[0][1]).apply_async()
-        except (OperationalError, RedisError, OSError):
+        except (OperationalError, RedisError, OSError, AttributeError):  # the last: kombu 5.7, at a bad moment
             return
         for sent, _ in links:
             sent.sure = True

@@ -12,6 +12,9 @@ from typing import NamedTuple
 #: From the last line of a task to its settlement, seconds, when nothing stands in the way; generous on a busy machine.
 SETTLING = 2.0
 
+#: From the death of a process to that of those that die with it, seconds: a runner may get one more task meanwhile.
+DYING = 1.0
+
 
 class Blow(NamedTuple):
     """What was done to whom, and until when it was felt (the time of `CONT`, or when Redis answered again)."""
@@ -90,7 +93,11 @@ def unexcused(runs, blows):
         before[run.tag] = run
         if earlier is None:
             continue
-        struck = [blow for blow in blows if blow.hits(earlier) and blow.until >= earlier.start and blow.time <= run.start]
+        struck = [
+            blow
+            for blow in blows
+            if blow.hits(earlier) and blow.until + DYING >= earlier.start and blow.time <= run.start
+        ]
         # Settling waits while its worker or Redis stands still, so one blow may hold it up and the next one undo it.
         reach = earlier.last + SETTLING
         for blow in sorted(struck, key=lambda blow: blow.time):

@@ -56,7 +56,7 @@ def test_the_checker_sees_twins():
         (Blow("KILL worker", 1.5, 1.5, "a", "worker2-a@host"), False),
         (Blow("KILL tree", 1.5, 1.5, "b"), False),
         (Blow("KILL redis", 1.5, 1.7), True),
-        (Blow("KILL redis", 0.2, 0.5), False),
+        (Blow("KILL redis", -2.0, -1.0), False),
         (Blow("KILL tree", 8.0, 8.0, "a"), False),
     ],
     ids=lambda value: getattr(value, "what", value),

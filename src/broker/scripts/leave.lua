@@ -2,7 +2,7 @@
 -- what waits in lanes goes back to the fronts of its lists, in the order of each tenant, and delayed messages to their
 -- ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
 --
--- ARGV  3 at most so many messages in one call
+-- ARGV  3 at most so many messages in one call   4 '1' if the others that are left are dead, and their leases taken away
 -- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; nothing
 -- is poured back while there are other owners.
 
@@ -13,7 +13,7 @@ if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('HDEL', own('slots'), owner)
 end
 local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
-if #others > 0 then return {0, now, others} end
+if #others > 0 and ARGV[4] ~= '1' then return {0, now, others} end
 
 local budget = tonumber(ARGV[3])
 

@@ -1,0 +1,103 @@
+//! Puts everything back for a stock Celery worker, when no worker of fairstalk lives any more.
+//!
+//! The last worker that leaves does the same by itself, and the scripts are the same. What differs is that nobody is
+//! here who knows whose the messages are that were claimed unseen. So the lanes are poured first, and then the claims go
+//! to the fronts of their lists, the latest first: they are older than whatever waits behind them.
+
+use super::lease::{LEASE, Leases, Others};
+use super::step::Stepper;
+use super::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step};
+use crate::config::Config;
+use crate::fairness::flow;
+use crate::fairness::policy::Policy;
+use crate::message::{Message, rewrite};
+use std::time::{Duration, Instant};
+
+/// How often living owners are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Settlements in one step at most.
+const BATCH: usize = 100;
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is in its list again; so many messages had been claimed, by so many owners.
+    Done {
+        /// Messages that were under way.
+        claims: usize,
+        /// Workers that held them.
+        owners: usize,
+    },
+    /// These owners live, or may: nothing was changed.
+    Alive(Vec<String>),
+}
+
+/// Puts claims, lanes and delayed messages back. Refuses while a lease is in force; with `wait`, it first waits for
+/// leases to end, and refuses when one is renewed. It may be called again, whatever became of an earlier call.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn hand_back(
+    connection: &mut Connection,
+    keys: &Keys,
+    config: &Config,
+    wait: bool,
+) -> Result<Outcome, BrokerError> {
+    let leases = Leases::new(keys.clone());
+    let others = match ended(&leases, connection, wait).await? {
+        Ok(others) => others,
+        Err(alive) => return Ok(Outcome::Alive(alive)),
+    };
+    let owners: Vec<&str> = others.names().collect();
+    let mut claims = Vec::new();
+    for owner in &owners {
+        leases.seize(connection, owner).await?;
+        claims.extend(leases.held(connection, owner).await?.into_iter().map(|claim| (*owner, claim)));
+    }
+    leases.pour_for_the_dead(connection).await?;
+    claims.sort_by_key(|(_, claim)| std::cmp::Reverse(claim.number));
+    let count = claims.len();
+    let stepper = Stepper::new(keys.clone(), 0, Policy::new(&config.tenancy));
+    for batch in claims.chunk_by(|(one, _), (other, _)| one == other).flat_map(|same| same.chunks(BATCH)) {
+        let settlements: Vec<Settlement> = batch.iter().map(|(_, claim)| to_list(keys, claim)).collect();
+        stepper.call(connection, &Step::settling(batch[0].0, &settlements)).await?;
+    }
+    for owner in &owners {
+        leases.seize(connection, owner).await?; // nothing is left of it, so it is forgotten
+    }
+    leases.leave(connection, "").await?;
+    Ok(Outcome::Done { claims: count, owners: owners.len() })
+}
+
+/// The owners that are left, once all their leases are over; those that live, if they are not.
+async fn ended(
+    leases: &Leases,
+    connection: &mut Connection,
+    wait: bool,
+) -> Result<Result<Others, Vec<String>>, BrokerError> {
+    let until = Instant::now() + LEASE + Duration::from_secs(1);
+    let before = leases.others(connection).await?;
+    let mut now = before.clone();
+    loop {
+        let alive: Vec<String> = now.alive().map(str::to_owned).collect();
+        if alive.is_empty() {
+            return Ok(Ok(now));
+        }
+        if !wait || now.renewed_since(&before) || Instant::now() >= until {
+            return Ok(Err(alive));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        now = leases.others(connection).await?;
+    }
+}
+
+fn to_list(keys: &Keys, claim: &Claim) -> Settlement {
+    let action = match Message::parse(claim.raw.clone()) {
+        Ok(message) => Action::List(rewrite::redelivered(&message, true)),
+        Err((_, raw)) if raw.is_empty() => Action::Ack, // a stock worker has restored it
+        Err((_, raw)) => Action::List(raw),
+    };
+    let flow = claim.flow.clone().unwrap_or_else(|| flow::of_queue(keys.queue_of(&claim.list)));
+    Settlement::new(claim.sequence, flow, None, action)
+}
