@@ -19,9 +19,9 @@ test-e2e: setup
 	cargo build --locked
 	$(VENV)/python -m pytest tests
 
-chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2
+chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2, STOCK=1 adds a Celery worker
 	cargo build --locked
-	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS))
+	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS)) $(if $(STOCK),--stock $(STOCK))
 
 lint:  ## What CI asks of the sources
 	cargo fmt --check

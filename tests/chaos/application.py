@@ -15,6 +15,9 @@ QUEUES = [f"queue_{number}" for number in range(4)]
 #: A running task shows itself so often, seconds: a twin that has written nothing else is seen by that.
 TICK = 0.1
 
+#: Seconds after which the claims of a stock worker count as lost.
+VISIBILITY = 12
+
 app = Celery("application", broker=os.environ.get("CHAOS_BROKER"), backend=os.environ.get("CHAOS_BROKER"))
 app.conf.update(
     task_queues=[Queue(name) for name in QUEUES],
@@ -25,6 +28,8 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
+    # What a stock worker held that was killed is restored after this; longer than any task takes.
+    broker_transport_options={"visibility_timeout": VISIBILITY},
 )
 
 

@@ -28,24 +28,27 @@ class Report(NamedTuple):
     repeated: int
     seconds: float
     findings: list
+    #: Tasks that stock workers took with them.
+    lost_by_stock: int = 0
 
     def __str__(self):
         struck = ", ".join(f"{count} x {what}" for what, count in sorted(self.blows.items()))
         lines = [
             f"seed {self.seed}: {self.blows.total()} blows in {self.seconds:.0f} s: {struck}",
             f"{self.sent} tasks sent, {self.runs} deliveries, {self.repeated} of them repeated",
+            *([f"{self.lost_by_stock} tasks lost by stock workers"] if self.lost_by_stock else []),
             *(f"  {finding}" for finding in self.findings),
             f"{len(self.findings)} findings",
         ]
         return "\n".join(lines)
 
 
-def run(directory, rounds, seed, daemons=None, say=lambda text: None):
-    """Strike `rounds` times; whatever the checker finds is in the report."""
+def run(directory, rounds, seed, daemons=None, say=lambda text: None, stock=0):
+    """Strike `rounds` times; whatever the checker finds is in the report. `stock` Celery workers serve the same queues."""
     dice = random.Random(seed)
     daemons = daemons or dice.choice((1, 2))
     began = time.monotonic()
-    stage = Stage(directory, daemons)
+    stage = Stage(directory, daemons, stock)
     try:
         for daemon in stage.daemons.values():
             daemon.wait_ready()
@@ -65,10 +68,11 @@ def run(directory, rounds, seed, daemons=None, say=lambda text: None):
                 say(f"{len(blows.struck)} at {blow.time:.3f}: {blow.what} {whom}; {len(stage.ledger.ended)} ended")
         blows.settle_down()
         sent = finish(stage, producers)
-        findings = judge(stage, sent, blows.struck, daemons * SLOTS)
+        findings, theirs = judge(stage, sent, blows.struck, daemons * SLOTS)
         runs = verdict.read(stage.ledger.read())
         struck = Counter(blow.what for blow in blows.struck)
-        return Report(seed, struck, len(sent), len(runs), verdict.repeated(runs), time.monotonic() - began, findings)
+        seconds = time.monotonic() - began
+        return Report(seed, struck, len(sent), len(runs), verdict.repeated(runs), seconds, findings, len(theirs))
     finally:
         stage.close()
 
@@ -85,23 +89,33 @@ def finish(stage, producers):
     for producer in producers:
         producer.join()
     sent = [task for producer in producers for task in producer.sent]
+    for worker in stage.stock.values():
+        worker.clear_away()  # what these hold comes back when the visibility timeout is over
     stage.wait_quiet({task.id for task in sent if task.sure}, PATIENCE)
     return sent
 
 
 def judge(stage, sent, blows, slots):
-    """Everything that is not as promised."""
+    """Everything that is not as promised, and the tasks that are the stock workers' losses."""
     lines = list(stage.ledger.read())
     runs = verdict.read(lines)
-    findings = verdict.lost(sent, lines) + verdict.twins(runs) + verdict.unexcused(runs, blows)
-    findings += verdict.overtaken(sent, runs, blows, slots)
-    findings += [f"no result: task {task.id}" for task in sent if task.sure and not has_result(stage, task)]
+    ours, theirs = verdict.missing(sent, lines), []
+    if stage.stock:
+        ours, theirs = verdict.whose_loss(ours, lines)
+    findings = verdict.lost(ours) + verdict.twins(runs) + verdict.unexcused(runs, blows)
+    kills = sum(blow.what == "KILL stock" for blow in blows)
+    if len(theirs) > kills:
+        findings.append(f"{len(theirs)} losses of stock workers, that were killed {kills} times")
+    if not stage.stock:  # these prefetch, and a user's tasks are in order in each worker only
+        findings += verdict.overtaken(sent, runs, blows, slots)
+    ended = stage.ledger.ended
+    findings += [f"no result: task {task.id}" for task in sent if task.id in ended and not has_result(stage, task)]
     for code in stage.stop():
         if code != 0:
             findings.append(f"a daemon ended with {code}")
     findings += [f"left in Redis: {key}" for key in stage.leftovers()]
     findings += [f"left behind: {process}" for process in stage.left_behind()]
-    return findings + stock_finds(stage)
+    return findings + stock_finds(stage), theirs
 
 
 def has_result(stage, task):

@@ -51,7 +51,7 @@ class Tail:
 class Stage:
     """Servers and daemons, called `a`, `b`…; they and everything they started end with it."""
 
-    def __init__(self, directory, daemons):
+    def __init__(self, directory, daemons, stock=0):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.redis = RedisServer(*KEEP_EVERYTHING).start()
@@ -63,11 +63,13 @@ class Stage:
         self.buried = []
         for name in "abcdefgh"[:daemons]:
             self.start(name)
+        #: Stock workers, `stock0`…: the mixed fleet.
+        self.stock = {f"stock{number}": self.stock_worker(f"stock{number}") for number in range(stock)}
 
     def config(self, name):
         """One that is quick to come back, and never gives up on a task because too much was killed."""
         return {
-            "broker": {"url": self.redis.url, "timeout": "1s"},
+            "broker": {"url": self.redis.url, "timeout": "1s", "visibility_timeout": f"{application.VISIBILITY}s"},
             "queues": {"names": application.QUEUES},
             "workers": {"processes": 2, "concurrency": 2, "name": f"worker%i-{name}@%h", "liveness_timeout": "5s",
                         "restart_min": "20ms", "restart_max": "500ms"},
@@ -88,6 +90,11 @@ class Stage:
         old.notify.close()
         self.buried.append(old)
         self.start(name)
+
+    def replace_stock(self, name):
+        """Kill a stock worker and its children, and start its successor."""
+        self.stock[name].clear_away()
+        self.stock[name] = self.stock_worker(name)
 
     def left_behind(self):
         """Processes that outlived their supervisor."""
@@ -116,6 +123,8 @@ class Stage:
         """Leave nothing behind."""
         for daemon in [*self.daemons.values(), *self.buried]:
             daemon.clear_away()
+        for worker in self.stock.values():
+            worker.clear_away()
         for daemon in self.daemons.values():
             daemon.notify.close()
         self.redis.__exit__()

@@ -22,6 +22,17 @@ def test_a_campaign(tmp_path, daemons):
     assert report.blows.total() >= ROUNDS and report.sent > ROUNDS
 
 
+def test_a_mixed_fleet(tmp_path):
+    """A stock worker on the same queues, killed too: what fairstalk has claimed is not lost; the rest is the other's loss."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
+    again = f"again: make chaos ROUNDS={ROUNDS // 2} SEED={seed} DAEMONS=1 STOCK=1"
+    print(again)
+    report = campaign.run(tmp_path, ROUNDS // 2, seed, 1, print, stock=1)
+    print(report)
+    assert report.findings == [], f"{report}\n{again}"
+    assert report.blows["KILL stock"] > 0
+
+
 def line(event, time, pid=1, task="t", tag="m", n=1, redelivered=False):
     """One line of the ledger."""
     return {"event": event, "task": task, "tag": tag, "retries": 0, "redelivered": redelivered, "user": 1, "n": n,
@@ -29,13 +40,35 @@ def line(event, time, pid=1, task="t", tag="m", n=1, redelivered=False):
 
 
 def test_the_checker_sees_a_loss():
-    """Sent for sure, started, not ended."""
-    task = Sent(1, 1, first=True)
+    """Sent for sure, started, not ended; and of a chain the first that is missing."""
+    task, after = Sent(1, 1, first=True), Sent(1, 2, first=False)
+    after.parent = task
+    sent = [task, after]
     lines = [line("start", 1.0, task=task.id)]
-    assert verdict.lost([task], lines) == [], "nobody was told that it is in Redis"
-    task.sure = True
-    assert len(verdict.lost([task], lines)) == 1
-    assert verdict.lost([task], [*lines, line("end", 2.0, task=task.id)]) == []
+    assert verdict.missing(sent, lines) == [], "nobody was told that it is in Redis"
+    task.sure = after.sure = True
+    assert verdict.missing(sent, lines) == [task]
+    assert task.id in verdict.lost([task])[0]
+    lines.append(line("end", 2.0, task=task.id))
+    assert verdict.missing(sent, lines) == [after]
+    assert verdict.missing(sent, [*lines, line("end", 3.0, task=after.id)]) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "ours"),
+    [
+        ([], False),
+        ([("start", "worker1-a@host")], True),
+        ([("start", "worker1-a@host"), ("retry", "worker1-a@host")], False),
+        ([("start", "stock0@host")], False),
+        ([("start", "stock0@host"), ("start", "worker1-a@host")], True),
+    ],
+)
+def test_the_checker_knows_whose_loss_it_is(lines, ours):
+    """Whoever had it last; a message without a line can only have been in a stock worker."""
+    task = Sent(1, 1, first=True)
+    written = [{**line(event, 1.0, task=task.id), "node": node} for event, node in lines]
+    assert verdict.whose_loss([task], written) == (([task], []) if ours else ([], [task]))
 
 
 def test_the_checker_sees_twins():
