@@ -2,22 +2,42 @@
 
 VENV = target/venv/bin
 
+# No path of this machine in the binary, so that it is the same wherever it is built.
+CARGO_HOME ?= $(HOME)/.cargo
+RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix=$(CARGO_HOME)=cargo" \
+	cargo build --release --locked
+
+# The system tests boot containers. Where there is no sudo either, they are skipped, and say so.
+AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
+
+# Blows of a campaign.
 ROUNDS = 300
 
-.PHONY: demo test test-rust test-e2e chaos lint bench build setup clean
+# The suites wait for events, but a machine that runs two of them at once makes the waits long.
+.NOTPARALLEL:
+
+.PHONY: demo test test-rust test-e2e test-system chaos lint bench build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
-	cargo build --release --locked
+	$(RELEASE)
 	$(VENV)/python examples/demo.py
 
-test: test-rust test-e2e  ## Every test
+test: test-rust test-e2e test-system  ## Every test
 
 test-rust: setup
 	cargo test --locked
 
-test-e2e: setup
+test-e2e:
+	@sh tests/setup.sh package
 	cargo build --locked
-	$(VENV)/python -m pytest tests
+	cargo build --locked --example pages
+	$(VENV)/python -m pytest tests/e2e tests/package
+
+test-system: pages  ## The package in a booted Debian container; needs root or sudo
+	@sh tests/setup.sh package
+	cargo build --locked
+	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
+		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
 
 chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2, STOCK=1 adds a Celery worker
 	cargo build --locked
@@ -29,14 +49,21 @@ lint:  ## What CI asks of the sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/benchmarks.md
-	cargo build --release --locked
+	$(RELEASE)
 	$(VENV)/python benches/bench.py
 
 build:
-	cargo build --release --locked
+	$(RELEASE)
+
+pages:  ## Man pages and completions in target/pages
+	cargo run --locked --quiet --example pages -- target/pages
+
+deb: build pages  ## target/debian/fairstalk_VERSION_ARCH.deb; another version with DEB_VERSION=
+	packaging/deb.sh target/release/fairstalk target/pages
 
 setup:  ## redis-server and a Python environment in target/venv
 	@sh tests/setup.sh
 
 clean:
+	if [ -d target/system ]; then $(AS_ROOT) rm -rf target/system; fi
 	rm -rf target

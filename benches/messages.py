@@ -15,7 +15,7 @@ CHUNK = 1000
 PATIENCE = 120.0
 
 # What of fairstalk's own holds no messages, or only names of those that are in `unacked`.
-KNOWN_KEYS = ("fairstalk:claims:", "fairstalk:owners")
+KNOWN_KEYS = ("fairstalk:claims:", "fairstalk:owners", "fairstalk:lane:", "fairstalk:tenants")
 # Bytes that other keys may have for each task. A message has about a thousand.
 TOLERATED = 30
 
@@ -66,7 +66,8 @@ def fill(client, task, count):
 
 def remaining(client):
     """Messages not yet acknowledged."""
-    return sum(client.llen(queue) for queue in users_of_queues()) + client.hlen("unacked")
+    in_lanes = int(client.hget("fairstalk:tenants", "waiting") or 0)
+    return sum(client.llen(queue) for queue in users_of_queues()) + in_lanes + client.hlen("unacked")
 
 
 def no_other_places(client, count):

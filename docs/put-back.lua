@@ -6,7 +6,8 @@
 --
 -- What waits in lanes goes to the front of its list, in the order of each tenant; before it goes what was claimed, in
 -- the order in which it was claimed; delayed messages go to the end (a Celery worker keeps their time).
--- Dead letters stay. Claims of stock workers in `unacked` stay.
+-- What is delivered at most once and had been started becomes a dead letter: it must not run again. Dead letters stay.
+-- Claims of stock workers in `unacked` stay.
 
 local call, prefix = redis.call, ARGV[1] or ''
 local function key(name) return prefix .. name end
@@ -35,25 +36,38 @@ for _, of in ipairs({lines, due_lines}) do
     end
   end
 end
-for _, name in ipairs({'tenants', 'ready', 'throttled', 'intake', 'ring'}) do call('DEL', key('fairstalk:' .. name)) end
+for _, name in ipairs({'tenants', 'ready', 'intake', 'ring', 'slots', 'throttled'}) do call('DEL', key('fairstalk:' .. name)) end
 
 local held = {}
 for _, owner in ipairs(call('ZRANGE', key('fairstalk:owners'), 0, -1)) do
   local claims = call('HGETALL', key('fairstalk:claims:' .. owner))
   for i = 1, #claims, 2 do
-    local line, number = string.match(claims[i + 1], '^(.-)%z.-%z.-%z(.*)$')
+    local line, number, message = string.match(claims[i + 1], '^(.-)%z.-%z.-%z(%d+)%z?(.*)$')
     if claims[i] ~= 'lease' then
-      held[#held + 1] = {name = owner .. ':' .. claims[i], list = list_of(line), number = tonumber(number)}
+      held[#held + 1] =
+        {name = owner .. ':' .. claims[i], list = list_of(line), number = tonumber(number), message = message}
     end
   end
   call('DEL', key('fairstalk:claims:' .. owner))
 end
 table.sort(held, function(a, b) return a.number > b.number end) -- the latest first: each goes in front of the one before
-local claimed = 0
+local claimed, started = 0, 0
+local now = tonumber(call('TIME')[1]) * 1000
 for _, claim in ipairs(held) do
   local kept = call('HGET', key('unacked'), claim.name)
-  if kept then
-    local queue = string.match(string.sub(claim.list, #prefix + 1), '^[^\6]*')
+  local queue = string.match(string.sub(claim.list, #prefix + 1), '^[^\6]*')
+  if claim.message ~= '' then
+    local readable, envelope = pcall(cjson.decode, claim.message)
+    local headers = readable and type(envelope) == 'table' and envelope.headers
+    if type(headers) ~= 'table' then headers = {} end
+    call('HSET', key('fairstalk:dead:messages'), claim.name, claim.message)
+    call('HSET', key('fairstalk:dead:entries'), claim.name, cjson.encode({
+      reason = 'at-most-once', detail = 'its worker died while it ran, or just before it began', at = now,
+      task = headers.task, id = headers.id, queue = queue,
+    }))
+    call('ZADD', key('fairstalk:dead'), now, claim.name)
+    started = started + 1
+  elseif kept then
     local escaped = string.gsub(queue, '["\\]', '\\%0')
     call('RPUSH', claim.list, string.sub(kept, 2, #kept - #escaped - 9)) -- out of '[message, "", "queue"]'
     call('HDEL', key('unacked'), claim.name)
@@ -73,4 +87,4 @@ for _, claim in ipairs(call('ZRANGE', key('fairstalk:delayed'), 0, -1)) do
   end
 end
 call('DEL', key('fairstalk:delayed'), key('fairstalk:delayed:messages'))
-return {'waiting', waiting, 'claimed', claimed, 'delayed', delayed}
+return {'waiting', waiting, 'claimed', claimed, 'delayed', delayed, 'started', started}

@@ -76,7 +76,10 @@ def plan_clicks(users, bulk, seed):
 @contextmanager
 def fairstalk(redis, env, directory, program):
     """The daemon, ready inside the block."""
-    overrides = {"workers": {"processes": PROCESSES, "concurrency": SLOTS}}
+    overrides = {
+        "workers": {"processes": PROCESSES, "concurrency": SLOTS},
+        "tenancy": {"parameter": "user_id"},
+    }
     daemon = Fairstalk(directory, merged(base_config(redis.url, env), overrides), program=program)
     try:
         yield daemon.wait_ready()

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod channel;
 pub mod telemetry;
+pub mod memory;
 pub mod routing;
 pub mod message;
 pub mod fairness;

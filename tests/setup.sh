@@ -1,5 +1,7 @@
 #!/bin/sh
-# Makes target/venv, the Python of the end-to-end tests and the demo, and sees that a redis-server is there.
+# Makes target/venv, the Python of the end-to-end tests and the demo, and sees that a redis-server is there. With the
+# word `package` also what the tests of the Debian package need: debhelper, which makes it (and brings `man`), and
+# lintian, which judges it.
 #
 # Written for a fresh Debian 12; elsewhere, provide redis-server and a Python with the venv module and it only makes the venv.
 # It may be called before every test run: a checksum of everything it depends on makes repeated calls free.
@@ -8,10 +10,16 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/target/venv
 stamp=$venv/.stamp
+package=${1:-}
 wanted=$(cd "$root" && cat tests/setup.sh tests/requirements.txt | sha256sum)
 
+packaging_tools() {
+    command -v dh >/dev/null && command -v lintian >/dev/null
+}
+
 current() {
-    [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v redis-server >/dev/null
+    [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v redis-server >/dev/null \
+        && { [ -z "$package" ] || packaging_tools; }
 }
 
 as_root() {
@@ -50,6 +58,9 @@ if ! command -v redis-server >/dev/null; then
     # The package starts a server of its own. The tests use private ones, so the one we brought goes again.
     as_root service redis-server stop >/dev/null 2>&1 || true
     if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server || true; fi
+fi
+if [ -n "$package" ] && ! packaging_tools; then
+    install_packages debhelper lintian
 fi
 if ! python=$(find_python); then
     install_packages python3-venv

@@ -42,7 +42,7 @@ impl Kind {
         match self {
             Kind::Unavailable => "",
             Kind::Configuration => " (check [broker] url and password_file)",
-            Kind::TooOld => " (fairstalk needs Redis 6.0 or newer)",
+            Kind::TooOld => " (fairstalk needs Redis 6.2 or newer)",
             Kind::Unexpected => " (another program's data under these keys, or a defect of fairstalk)",
         }
     }

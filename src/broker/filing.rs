@@ -7,6 +7,9 @@ use std::rc::Rc;
 /// Bytes of a message's end by which the script knows it again. Kombu writes `delivery_tag`, a random UUID, last.
 const TAIL: usize = 64;
 
+/// Flows in one filing at most: each costs the script a few microseconds.
+const FLOWS_MAX: usize = 100;
+
 /// Messages at the front of one list, the oldest first. They are still there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Looked {
@@ -29,22 +32,27 @@ pub struct Filing {
 }
 
 impl Filing {
-    /// Sorts what was looked at; `flow` says whose a message of a list is. `None` if there was nothing.
+    /// Sorts what was looked at; `flow` says whose a message of a list is. What would be more flows than one script call
+    /// should touch is left for the next look. `None` if there was nothing.
     pub fn new(looked: Looked, mut flow: impl FnMut(&str, Vec<u8>) -> Rc<str>) -> Option<Filing> {
-        let tail = |message: &Vec<u8>| message[message.len().saturating_sub(TAIL)..].to_vec();
-        let (first, last) = (tail(looked.messages.first()?), tail(looked.messages.last()?));
-        let mut flows: Vec<Rc<str>> = Vec::new();
-        let whose = looked.messages.into_iter().map(|message| {
+        let tail = |message: &[u8]| message[message.len().saturating_sub(TAIL)..].to_vec();
+        let first = tail(looked.messages.first()?);
+        let (mut last, mut flows, mut whose) = (Vec::new(), Vec::<Rc<str>>::new(), Vec::new());
+        for message in looked.messages {
+            let end = tail(&message);
             let own = flow(&looked.list, message);
             // Most often it is the one of the message before.
             let known = flows.iter().rposition(|flow| *flow == own);
+            if known.is_none() && flows.len() == FLOWS_MAX {
+                break;
+            }
             let place = known.unwrap_or(flows.len());
             if known.is_none() {
                 flows.push(own);
             }
-            u16::try_from(place).unwrap_or(u16::MAX)
-        });
-        let whose = whose.collect();
+            last = end;
+            whose.push(u16::try_from(place).unwrap_or(u16::MAX));
+        }
         Some(Filing { list: looked.list, first, last, flows, whose })
     }
 

@@ -2,15 +2,17 @@
 //!
 //! The last worker that leaves does the same by itself, and the scripts are the same. What differs is that nobody is
 //! here who knows whose the messages are that were claimed unseen. So the lanes are poured first, and then the claims go
-//! to the fronts of their lists, the latest first: they are older than whatever waits behind them.
+//! to the fronts of their lists, the latest first: they are older than whatever waits behind them. Claims that were
+//! started for good become dead letters, as with every recovery.
 
 use super::lease::{LEASE, Leases, Others};
 use super::step::Stepper;
-use super::{Action, BrokerError, Claim, Connection, Keys, Settlement, Step};
+use super::{Action, BrokerError, Claim, Connection, Keys, Reason, Settlement, Step};
 use crate::config::Config;
 use crate::fairness::flow;
 use crate::fairness::policy::Policy;
 use crate::message::{Message, rewrite};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How often living owners are looked for.
@@ -26,6 +28,8 @@ pub enum Outcome {
     Done {
         /// Messages that were under way.
         claims: usize,
+        /// Messages of tasks that had been started for good: they are dead letters now.
+        started: usize,
         /// Workers that held them.
         owners: usize,
     },
@@ -57,17 +61,18 @@ pub async fn hand_back(
     }
     leases.pour_for_the_dead(connection).await?;
     claims.sort_by_key(|(_, claim)| std::cmp::Reverse(claim.number));
-    let count = claims.len();
+    let started = claims.iter().filter(|(_, claim)| claim.started).count();
+    let count = claims.len() - started;
     let stepper = Stepper::new(keys.clone(), 0, Policy::new(&config.tenancy));
     for batch in claims.chunk_by(|(one, _), (other, _)| one == other).flat_map(|same| same.chunks(BATCH)) {
-        let settlements: Vec<Settlement> = batch.iter().map(|(_, claim)| to_list(keys, claim)).collect();
+        let settlements: Vec<Settlement> = batch.iter().map(|(_, claim)| back(keys, claim, others.now())).collect();
         stepper.call(connection, &Step::settling(batch[0].0, &settlements)).await?;
     }
     for owner in &owners {
         leases.seize(connection, owner).await?; // nothing is left of it, so it is forgotten
     }
     leases.leave(connection, "").await?;
-    Ok(Outcome::Done { claims: count, owners: owners.len() })
+    Ok(Outcome::Done { claims: count, started, owners: owners.len() })
 }
 
 /// The owners that are left, once all their leases are over; those that live, if they are not.
@@ -92,12 +97,29 @@ async fn ended(
     }
 }
 
-fn to_list(keys: &Keys, claim: &Claim) -> Settlement {
+fn back(keys: &Keys, claim: &Claim, now: i64) -> Settlement {
+    let queue = keys.queue_of(&claim.list);
+    let flow = claim.flow.clone().unwrap_or_else(|| flow::of_queue(queue));
     let action = match Message::parse(claim.raw.clone()) {
+        _ if claim.started => Action::Dead { message: claim.raw.clone(), entry: entry(claim, queue, &flow, now) },
         Ok(message) => Action::List(rewrite::redelivered(&message, true)),
         Err((_, raw)) if raw.is_empty() => Action::Ack, // a stock worker has restored it
         Err((_, raw)) => Action::List(raw),
     };
-    let flow = claim.flow.clone().unwrap_or_else(|| flow::of_queue(keys.queue_of(&claim.list)));
     Settlement::new(claim.sequence, flow, None, action)
+}
+
+/// What the dead letters say of a task that was started for good. No application is here to tell its caller with.
+fn entry(claim: &Claim, queue: &str, flow: &str, now: i64) -> String {
+    let detail = "its worker died while it ran, or just before it began; put aside by hand-back";
+    let mut entry = json!({ "reason": Reason::AtMostOnce.word(), "detail": detail, "queue": queue, "at": now });
+    if let Ok(message) = Message::parse(claim.raw.clone()) {
+        let headers = &message.headers;
+        (entry["task"], entry["id"]) = (json!(headers.task), json!(headers.id));
+        (entry["attempt"], entry["deliveries"]) = (json!(headers.attempt()), json!(message.deliveries));
+    }
+    if let Some(tenant) = flow::tenant_of(flow) {
+        entry["tenant"] = json!(tenant);
+    }
+    entry.to_string()
 }

@@ -38,6 +38,10 @@ pub struct TenantFigures {
     pub weight: f64,
     /// Most of its tasks under way at once, if there is a limit.
     pub max_concurrency: Option<u64>,
+    /// When its next task may start, milliseconds since 1970, if its rate is limited and it has to wait.
+    pub not_before: Option<f64>,
+    /// It waits until it is resumed.
+    pub paused: bool,
     /// Where its messages wait, by list.
     pub lines: Vec<LineFigures>,
 }
@@ -62,6 +66,9 @@ struct Kept {
     c: Option<f64>,
     w: Option<f64>,
     m: Option<u64>,
+    z: Option<f64>,
+    #[serde(default)]
+    p: bool,
     l: BTreeMap<String, KeptLine>,
 }
 
@@ -90,15 +97,6 @@ pub struct WorkerFigures {
     pub figures: Value,
     /// Messages it holds.
     pub claimed: u64,
-}
-
-/// One dead letter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DeadLetter {
-    /// Name under which it can be asked for.
-    pub name: String,
-    /// Why it is there, and what is known of it.
-    pub entry: Value,
 }
 
 /// All queues, in their order. What moves meanwhile from a list into a lane may be counted twice or not at all.
@@ -163,6 +161,8 @@ fn figures(flow: String, kept: Kept) -> TenantFigures {
         virtual_time: kept.v,
         cost: kept.c,
         weight: kept.w.unwrap_or(1.0),
+        not_before: kept.z,
+        paused: kept.p,
         max_concurrency: kept.m,
         lines: lines.collect(),
     }
@@ -203,23 +203,4 @@ pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<Wor
         .collect();
     workers.sort_by_key(|worker| worker.figures["node"].to_string());
     Ok(workers)
-}
-
-/// The latest dead letters, the latest first.
-///
-/// # Errors
-/// [`BrokerError`].
-pub async fn dead(connection: &mut Connection, keys: &Keys, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-    let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
-    let names: Vec<String> = connection.query(redis::cmd("ZREVRANGE").arg(keys.dead()).arg(0).arg(last.max(0))).await?;
-    if names.is_empty() || limit == 0 {
-        return Ok(Vec::new());
-    }
-    let entries: Vec<Option<String>> =
-        connection.query(redis::cmd("HMGET").arg(keys.dead_entries()).arg(&names)).await?;
-    let letters = names.into_iter().zip(entries).map(|(name, entry)| {
-        let entry = entry.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null);
-        DeadLetter { name, entry }
-    });
-    Ok(letters.collect())
 }

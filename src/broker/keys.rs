@@ -125,6 +125,17 @@ impl Keys {
         PRIORITY_SUFFIXES.iter().map(move |suffix| format!("{list}{suffix}"))
     }
 
+    /// The list of a queue that messages of this priority go to: that of the greatest step that is not above it.
+    pub fn list_of_priority(&self, queue: &str, priority: i64) -> String {
+        let step = match priority {
+            ..=2 => 0,
+            3..=5 => 1,
+            6..=8 => 2,
+            9.. => 3,
+        };
+        format!("{}{}", self.list(queue), PRIORITY_SUFFIXES[step])
+    }
+
     /// Queue a list belongs to.
     pub fn queue_of<'a>(&self, list: &'a str) -> &'a str {
         let name = list.strip_prefix(self.prefix.as_str()).unwrap_or(list);
@@ -167,5 +178,7 @@ mod tests {
         let lists: Vec<_> = keys.lists("queue_1").collect();
         assert_eq!(lists[1], "p:queue_1\u{6}\u{16}3");
         assert!(lists.iter().all(|list| keys.queue_of(list) == "queue_1"));
+        let of_priority = [-1, 2, 3, 5, 6, 9, 255].map(|priority| keys.list_of_priority("queue_1", priority));
+        assert_eq!(of_priority, [0, 0, 1, 1, 2, 3, 3].map(|step: usize| lists[step].clone()));
     }
 }

@@ -130,7 +130,7 @@ impl Leases {
             .chunks_exact(5)
             .filter_map(|part| {
                 let [sequence, list, flow, number] = [0, 1, 2, 3].map(|at| String::from_utf8_lossy(&part[at]));
-                let place = Place { list: &list, flow: &flow, number: number.parse().ok()? };
+                let place = Place { list: &list, flow: &flow, number: number.parse().ok()?, started: None };
                 Some(claim(&self.keys, sequence.parse().ok()?, &place, &part[4]))
             })
             .collect();
@@ -144,10 +144,14 @@ impl Leases {
     /// # Errors
     /// [`BrokerError`].
     pub async fn held(&self, connection: &mut Connection, owner: &str) -> Result<Vec<Claim>, BrokerError> {
-        let held: Vec<(String, String)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
+        let held: Vec<(String, Vec<u8>)> = connection.query(redis::cmd("HGETALL").arg(self.keys.claims(owner))).await?;
         let mut claims = Vec::with_capacity(held.len());
         for (sequence, noted) in held {
             let (Ok(sequence), Some(place)) = (sequence.parse(), Place::parse(&noted)) else { continue }; // the lease
+            if let Some(message) = place.started {
+                claims.push(claim(&self.keys, sequence, &place, message));
+                continue;
+            }
             let kept: Option<Vec<u8>> = connection
                 .query(redis::cmd("HGET").arg(self.keys.unacked()).arg(format!("{owner}:{sequence}")))
                 .await?;
@@ -212,6 +216,11 @@ pub struct Others {
 }
 
 impl Others {
+    /// The server's clock when they were asked for, milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
@@ -243,24 +252,36 @@ struct Place<'a> {
     list: &'a str,
     flow: &'a str,
     number: u64,
+    /// NUL and the message, if its task was started for good.
+    started: Option<&'a [u8]>,
 }
 
 impl Place<'_> {
-    fn parse(noted: &str) -> Option<Place<'_>> {
-        let mut parts = noted.split('\0');
-        let (line, flow, _charge) = (parts.next()?, parts.next()?, parts.next()?);
-        let list = line.split('\u{1f}').next()?;
-        Some(Place { list, flow, number: parts.next()?.parse().ok()? })
+    fn parse(noted: &[u8]) -> Option<Place<'_>> {
+        let mut ends = (0..noted.len()).filter(|&at| noted[at] == 0);
+        let [line, flow, charge] = [ends.next()?, ends.next()?, ends.next()?];
+        let number = ends.next().unwrap_or(noted.len());
+        let text = |range: std::ops::Range<usize>| std::str::from_utf8(&noted[range]).ok();
+        Some(Place {
+            list: text(0..line)?.split('\u{1f}').next()?,
+            flow: text(line + 1..flow)?,
+            number: text(charge + 1..number)?.parse().ok()?,
+            started: (number < noted.len()).then(|| &noted[number..]),
+        })
     }
 }
 
-/// A claim read back from `unacked`, whose values are `[message, "", "queue"]`.
+/// A claim read back: from `unacked`, whose values are `[message, "", "queue"]`, or, behind a NUL, from the claim itself.
 fn claim(keys: &Keys, sequence: u64, place: &Place<'_>, kept: &[u8]) -> Claim {
+    let (list, flow, number) = (place.list.into(), flow_of(place.flow.to_owned()), place.number);
+    if let Some(raw) = kept.strip_prefix(b"\0") {
+        return Claim { sequence, list, flow, number, raw: raw.to_vec(), started: true };
+    }
     let queue = keys.queue_of(place.list);
     let escapes = queue.matches(['"', '\\']).count();
     let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
-    Claim { sequence, list: place.list.into(), flow: flow_of(place.flow.to_owned()), number: place.number, raw }
+    Claim { sequence, list, flow, number, raw, started: false }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,9 +1,10 @@
 //! Messages in Redis. Every move between two places is one atomic script; the scripts are in `scripts/`.
 //!
 //! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
-//! the dead letters, or it is acknowledged.
+//! the dead letters, with a claim that was started for good, or it is acknowledged.
 
 pub mod connection;
+pub mod dead;
 pub mod error;
 pub mod filing;
 pub mod hand_back;
@@ -11,9 +12,12 @@ pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
+pub mod letter;
+pub mod pause;
 pub mod publish;
 mod script;
 pub mod stale;
+pub mod start;
 pub mod step;
 pub mod verdict;
 pub mod wake;
@@ -22,5 +26,6 @@ pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
 pub use filing::{Filing, Looked};
 pub use keys::Keys;
+pub use letter::Reason;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};
 pub use verdict::{Finding, Grade};

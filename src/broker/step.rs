@@ -83,6 +83,8 @@ pub struct Claim {
     pub number: u64,
     /// The message.
     pub raw: Vec<u8>,
+    /// Its task was started and must not be started again ([`super::start`]).
+    pub started: bool,
 }
 
 /// A step's request.
@@ -104,6 +106,8 @@ pub struct Step<'a> {
     pub filings: &'a [Filing],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
+    /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
+    pub unseen: bool,
     /// Milliseconds a task is expected to take whose tenant has run none.
     pub expected: f64,
 }
@@ -112,8 +116,8 @@ impl<'a> Step<'a> {
     /// A step on behalf of a dead owner: settles what it held, claims nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
         let (sequence, want, cursor, look) = (0, 0, 0, 0);
-        let (filings, expected) = (&[], 0.0);
-        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, expected }
+        let (filings, unseen, expected) = (&[], false, 0.0);
+        Step { owner, connection: None, sequence, want, cursor, settlements, filings, look, unseen, expected }
     }
 }
 
@@ -155,6 +159,11 @@ impl Stepper {
         self.results_db = results_db;
     }
 
+    /// Other grants from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// Makes one step; `None` means that the lease is lost and nothing was done.
     ///
     /// # Errors
@@ -167,7 +176,7 @@ impl Stepper {
         }
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
-        invocation.arg(step.look).arg(u8::from(self.policy.allows_unseen())).arg(step.expected);
+        invocation.arg(step.look).arg(u8::from(step.unseen && self.policy.allows_unseen())).arg(step.expected);
         invocation.arg(self.policy.reserved_slots());
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
@@ -212,7 +221,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
     {
         let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
         let (number, raw) = (u64::from_redis_value(number).ok()?, bytes(raw)?);
-        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw });
+        claims.push(Claim { sequence, list: list.into(), flow: flow_of(flow), number, raw, started: false });
         sequence += 1;
     }
     let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;

@@ -4,8 +4,11 @@
 //! in both directions. End of file on it means that the other side is gone, so nobody outlives the
 //! supervisor, and the supervisor needs no Redis to know how its workers are.
 
+pub mod control;
+
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Process exit codes, shared by every command and process of the daemon (numbers from sysexits.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +18,7 @@ pub enum Exit {
     Ok = 0,
     /// The command line was wrong (EX_USAGE).
     Usage = 64,
-    /// Redis can't be reached (EX_UNAVAILABLE).
+    /// Redis, or the daemon that is to be told something, can't be reached (EX_UNAVAILABLE).
     Unavailable = 69,
     /// A defect of fairstalk itself (EX_SOFTWARE).
     Internal = 70,
@@ -42,6 +45,8 @@ pub enum Order {
     Drain {
         /// Milliseconds from receipt.
         within_ms: u64,
+        /// Others of this daemon go on, on the same Redis: it need not make sure that it isn't the last one.
+        replaced: bool,
     },
     /// Hand back everything now and exit.
     HandBack,
@@ -69,6 +74,8 @@ pub struct Start {
     pub node: String,
     /// Abstract socket name (without the leading NUL) of the zygote, if there is a `[python]` section.
     pub zygote: Option<Vec<u8>>,
+    /// Folder in which the worker may make cgroups for what it runs.
+    pub cgroup: Option<PathBuf>,
     /// Owners known to be dead whose claims to put back before the first claim.
     pub recover: Vec<String>,
 }
@@ -110,6 +117,9 @@ pub struct Beat {
     pub failed: u64,
     /// Of these: to be tried again.
     pub retried: u64,
+    /// Tenants that have messages waiting, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<u64>,
 }
 
 /// How often a worker sends [`Report::Beat`].

@@ -23,10 +23,17 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         Ok(hand_back(&mut connection, &keys, &config, args.force).await?)
     })?;
     match outcome {
-        Outcome::Done { claims, owners } => {
+        Outcome::Done { claims, started, owners } => {
             let text =
                 format!("put back {claims} claims of {owners} workers, and all that waited in lanes or was delayed");
-            output::print(|out| writeln!(out, "{text}").map_err(Error::Output))?;
+            output::print(|out| {
+                writeln!(out, "{text}").map_err(Error::Output)?;
+                if started > 0 {
+                    let text = "had been started, delivered at most once: dead letters now, see `fairstalk dead list`";
+                    writeln!(out, "{started} {text}").map_err(Error::Output)?;
+                }
+                Ok(())
+            })?;
             Ok(Exit::Ok)
         }
         Outcome::Alive(owners) => {

@@ -6,8 +6,10 @@ pub mod enqueue;
 pub mod hand_back;
 pub mod init;
 pub mod output;
+pub mod pause;
 pub mod queues;
 pub mod redis;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod status;
@@ -39,11 +41,16 @@ enum Command {
     Init(init::Args),
     Run(run::Args),
     Check(check::Args),
+    Reload(reload::Args),
     /// Print the queue of each user
     Route(route::Args),
     Enqueue(enqueue::Args),
     Status(status::Args),
     Queues(queues::Args),
+    /// Have tenants wait; what they run goes on
+    Pause(pause::Args),
+    /// Let paused tenants run again
+    Resume(pause::Args),
     Dead(dead::Args),
     HandBack(hand_back::Args),
     /// A worker process, started by `run`
@@ -77,10 +84,13 @@ impl Cli {
             Command::Init(args) => init::run(args, &settings),
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
+            Command::Reload(args) => reload::run(args),
             Command::Route(args) => route::run(args, &settings),
             Command::Enqueue(args) => enqueue::run(args, &settings),
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
+            Command::Pause(args) => pause::run(args, &settings, true),
+            Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),
             Command::HandBack(args) => hand_back::run(args, &settings),
             Command::Worker { .. } => Ok(crate::worker::main()),
@@ -143,6 +153,20 @@ pub enum Error {
     /// Nothing can be found out about an application.
     #[error(transparent)]
     Init(#[from] crate::init::Error),
+    /// No dead letter has this name or task id.
+    #[error("there is no dead letter {0}; `fairstalk dead list` shows those there are")]
+    Absent(String),
+    /// There is no running daemon to speak to.
+    #[error("{0}")]
+    NoDaemon(String),
+    /// The running daemon could not reload and goes on as before.
+    #[error("{message}")]
+    Reload {
+        /// What the daemon says.
+        exit: Exit,
+        /// Why.
+        message: String,
+    },
     /// Redis.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -163,6 +187,9 @@ impl Error {
         match self {
             Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
             Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
+            Error::Absent(_) => Exit::Usage,
+            Error::NoDaemon(_) => Exit::Unavailable,
+            Error::Reload { exit, .. } => *exit,
             Error::Broker(error) => error.kind.exit(),
             Error::Runtime(_) | Error::Input(_) | Error::Output(_) => Exit::Internal,
         }

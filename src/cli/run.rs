@@ -2,7 +2,7 @@
 
 use super::{Error, Settings};
 use crate::channel::Exit;
-use crate::config::LogFormat;
+use crate::config::{self, LogFormat};
 use crate::runner::python::launch;
 use crate::supervisor::{self, Launcher, ZygoteLauncher};
 use crate::telemetry;
@@ -10,18 +10,14 @@ use crate::telemetry;
 /// Run the daemon in the foreground.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Form of log lines: auto, text or json; wins over the configuration
+    /// Form of log lines: auto, text, json or journal; wins over the configuration
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
 }
 
 fn log_format(word: &str) -> Result<LogFormat, String> {
-    match word {
-        "auto" => Ok(LogFormat::Auto),
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("write auto, text or json".to_owned()),
-    }
+    let found = LogFormat::WORDS.iter().find(|(known, _)| *known == word);
+    found.map(|(_, format)| *format).ok_or_else(|| "write auto, text, json or journal".to_owned())
 }
 
 /// Runs until told to stop.
@@ -29,12 +25,15 @@ fn log_format(word: &str) -> Result<LogFormat, String> {
 /// # Errors
 /// A configuration that can't be used. Everything later is in the log and the exit code.
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
-    let mut config = settings.config()?;
-    config.runnable()?;
-    if let Some(format) = args.log_format {
-        config.log.format = format;
-    }
-    telemetry::init("supervisor", config.log.level, config.log.format);
+    let (file, surroundings, format) = (settings.file().to_owned(), settings.surroundings.clone(), args.log_format);
+    let loader = move || {
+        let mut config = config::load(&file, &surroundings)?;
+        config.runnable()?;
+        config.log.format = format.unwrap_or(config.log.format);
+        Ok(config)
+    };
+    let config = loader()?;
+    telemetry::init("supervisor", &config.log);
     let launcher = Launcher::own_image(ZygoteLauncher {
         command: Box::new(|python, _| launch::command(python)),
         bootstrap: Box::new(|config, listener| match &config.python {
@@ -42,5 +41,5 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
             None => String::new(),
         }),
     });
-    Ok(supervisor::run(config, launcher))
+    Ok(supervisor::run(config, launcher, Box::new(loader)))
 }

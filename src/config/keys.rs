@@ -7,13 +7,37 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("queues", &["prefix", "count", "default", "names"]),
     (
         "workers",
-        &["processes", "concurrency", "name", "drain_timeout", "liveness_timeout", "restart_min", "restart_max"],
+        &[
+            "processes",
+            "concurrency",
+            "name",
+            "drain_timeout",
+            "liveness_timeout",
+            "reload_timeout",
+            "restart_min",
+            "restart_max",
+            "memory_limit",
+        ],
     ),
-    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner"]),
+    ("python", &["app", "directory", "interpreter", "env", "max_tasks_per_runner", "max_memory_per_runner"]),
     ("tenancy", &["parameter", "header", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
     ("results", &["url", "expires", "key_prefix"]),
-    ("delivery", &["accept", "max_deliveries", "dead_letters_max", "dead_letters_age", "max_message_size"]),
-    ("log", &["level", "tasks", "format"]),
+    (
+        "delivery",
+        &[
+            "accept",
+            "max_deliveries",
+            "dead_letters_max",
+            "dead_letters_age",
+            "max_message_size",
+            "mode",
+            "keep_failed",
+        ],
+    ),
+    (
+        "log",
+        &["level", "tasks", "format", "journal_socket", "storm_window", "storm_lines", "storm_output", "task_output"],
+    ),
     (TASKS, TASK),
 ];
 
@@ -21,8 +45,19 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub(super) const TASKS: &str = "tasks";
 
 /// Keys of each `[tasks."name"]`.
-const TASK: &[&str] =
-    &["command", "directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
+const TASK: &[&str] = &[
+    "command",
+    "directory",
+    "env",
+    "max_retries",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "time_limit",
+    "delivery",
+    "keep_failed",
+    "memory_limit",
+];
 
 /// Keys whose values may hold a secret and are never shown, in whatever section.
 const SECRET: &[&str] = &["url", "env"];

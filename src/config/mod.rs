@@ -49,6 +49,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[tasks."name"]`
     pub tasks: BTreeMap<String, CommandTask>,
+    /// `memory_limit` of each `[tasks."name"]` without a command: of Python tasks that need another one than all.
+    pub memory_limits: BTreeMap<String, u64>,
     /// `[log]`
     pub log: Log,
 }
@@ -90,10 +92,14 @@ pub struct Workers {
     pub drain_timeout: Duration,
     /// A worker silent for this long gets ABRT, then KILL; default 10 s, at least 3 s.
     pub liveness_timeout: Duration,
+    /// At a reload, the new application and each new worker have to be ready within this time; default 60 s.
+    pub reload_timeout: Duration,
     /// First wait before a crashed worker is started again; doubles up to `restart_max`; default 200 ms.
     pub restart_min: Duration,
     /// Longest such wait; default 30 s.
     pub restart_max: Duration,
+    /// A task that uses more memory than so many bytes is killed; none = any amount (default).
+    pub memory_limit: Option<u64>,
 }
 
 /// `[python]`: the application whose tasks run through Celery.
@@ -109,6 +115,8 @@ pub struct Python {
     pub env: BTreeMap<String, String>,
     /// A runner is replaced after so many tasks; none = never (default).
     pub max_tasks_per_runner: Option<u32>,
+    /// A runner that has more resident memory than so many bytes after a task is replaced; none = never (default).
+    pub max_memory_per_runner: Option<u64>,
 }
 
 /// `[tenancy]`: whose task a message is.
@@ -152,6 +160,33 @@ pub struct Delivery {
     pub dead_letters_age: Duration,
     /// Messages larger than this go to the dead letters unread; default 64 MiB.
     pub max_message_size: u64,
+    /// When a message is acknowledged; default [`Mode::AtLeastOnce`].
+    pub mode: Mode,
+    /// Messages of tasks that have failed for good become dead letters; default false.
+    pub keep_failed: bool,
+    /// What `[tasks."name"]` says otherwise.
+    pub tasks: BTreeMap<String, TaskDelivery>,
+}
+
+/// When a message is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// When its task has ended; it may run a second time.
+    AtLeastOnce,
+    /// Before its task starts; it never runs a second time.
+    AtMostOnce,
+    /// As the task itself declares it to Celery: `acks_late` and its relatives.
+    Declared,
+}
+
+/// What one task has otherwise than `[delivery]` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDelivery {
+    /// For [`Delivery::mode`].
+    pub mode: Option<Mode>,
+    /// For [`Delivery::keep_failed`].
+    pub keep_failed: Option<bool>,
 }
 
 /// `[tasks."name"]`: a task that is not Python.
@@ -173,6 +208,8 @@ pub struct CommandTask {
     pub retry_jitter: bool,
     /// Killed and failed after this long; none = never (default).
     pub time_limit: Option<Duration>,
+    /// Killed when it uses more memory than so many bytes; none = as in `[workers]` (default).
+    pub memory_limit: Option<u64>,
 }
 
 /// `[log]`
@@ -184,6 +221,31 @@ pub struct Log {
     pub tasks: TaskLines,
     /// Form of the lines; default `auto`.
     pub format: LogFormat,
+    /// Where the journal listens; default `/run/systemd/journal/socket`.
+    pub journal_socket: PathBuf,
+    /// Lines of one kind are counted over this long; default 10 s.
+    pub storm_window: Duration,
+    /// So many warnings and errors of one kind are written about one task name in a window; 0 = all; default 100.
+    pub storm_lines: u32,
+    /// So many lines of one level that tasks of one name write are passed on in a window; 0 = all; default 3,000.
+    pub storm_output: u32,
+    /// So many lines that one run of a task writes are passed on; 0 = all; default 1,000.
+    pub task_output: u32,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            level: Level::Info,
+            tasks: TaskLines::Failures,
+            format: LogFormat::Auto,
+            journal_socket: PathBuf::from("/run/systemd/journal/socket"),
+            storm_window: Duration::from_secs(10),
+            storm_lines: 100,
+            storm_output: 3000,
+            task_output: 1000,
+        }
+    }
 }
 
 /// Form of the log.
@@ -196,6 +258,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// The journal, natively, wherever standard error goes.
+    Journal,
+}
+
+impl LogFormat {
+    /// Each with the word it is chosen by.
+    pub const WORDS: &[(&str, LogFormat)] = &[
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journal", LogFormat::Journal),
+    ];
 }
 
 /// Severity.
@@ -234,6 +308,36 @@ impl Config {
         let reason = "there is nothing to run: neither [python] nor any [tasks.\"name\"] is given";
         let remedy = "name the Celery application, [python] app = \"imgbackend\", or describe a command task";
         Err(Problems::one("the configuration", Problem::new("python.app", reason, remedy)))
+    }
+}
+
+impl Delivery {
+    /// When messages of this task are acknowledged.
+    pub fn mode_of(&self, task: &str) -> Mode {
+        self.tasks.get(task).and_then(|own| own.mode).unwrap_or(self.mode)
+    }
+
+    /// Whether messages of this task become dead letters when it has failed for good.
+    pub fn keeps_failed(&self, task: &str) -> bool {
+        self.tasks.get(task).and_then(|own| own.keep_failed).unwrap_or(self.keep_failed)
+    }
+}
+
+impl Config {
+    /// Most memory a task of this name may use, in bytes.
+    pub fn memory_limit(&self, task: &str) -> Option<u64> {
+        let own = match self.tasks.get(task) {
+            Some(command) => command.memory_limit,
+            None => self.memory_limits.get(task).copied(),
+        };
+        own.or(self.workers.memory_limit)
+    }
+
+    /// Whether any task has a limit.
+    pub fn limits_memory(&self) -> bool {
+        self.workers.memory_limit.is_some()
+            || !self.memory_limits.is_empty()
+            || self.tasks.values().any(|task| task.memory_limit.is_some())
     }
 }
 

@@ -3,7 +3,8 @@
 use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Section;
-use super::{Delivery, Queues};
+use super::{Delivery, Mode, Queues};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) fn read(source: &mut Source<'_>) -> Queues {
@@ -75,6 +76,10 @@ const SHORT: &[(&str, &str)] = &[
     ("msgpack", "application/x-msgpack"),
 ];
 
+/// Words of `mode`, and of a task's own `delivery`.
+pub(super) const MODES: [(&str, Mode); 3] =
+    [("at-least-once", Mode::AtLeastOnce), ("at-most-once", Mode::AtMostOnce), ("declared", Mode::Declared)];
+
 pub(super) fn read_delivery(source: &mut Source<'_>) -> Delivery {
     const YEARS: Duration = Duration::from_secs(3650 * 86_400);
     const MONTH: Duration = Duration::from_secs(30 * 86_400);
@@ -86,6 +91,9 @@ pub(super) fn read_delivery(source: &mut Source<'_>) -> Delivery {
         dead_letters_max: section.integer("dead_letters_max", 1..=100_000_000).unwrap_or(10_000),
         dead_letters_age: section.duration("dead_letters_age", Duration::from_secs(1)..=YEARS).unwrap_or(MONTH),
         max_message_size: section.size("max_message_size", 1 << 10..=512 << 20).unwrap_or(64 << 20),
+        mode: section.choice("mode", &MODES).unwrap_or(Mode::AtLeastOnce),
+        keep_failed: section.boolean("keep_failed").unwrap_or(false),
+        tasks: BTreeMap::new(),
     };
     section.finish();
     delivery

@@ -1,9 +1,10 @@
-//! `[python]` and `[tasks."name"]`: what there is to run.
+//! `[python]` and `[tasks."name"]`: what there is to run, and what is special about single tasks.
 
 use super::load::Source;
 use super::problem::{Complaint, Problem};
+use super::workers::MEMORY;
 use super::written::Written;
-use super::{CommandTask, Python};
+use super::{CommandTask, Python, TaskDelivery};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
     let interpreter = section.word("interpreter").unwrap_or_else(|| "python3".to_owned());
     let env = section.variables("env").unwrap_or_default();
     let max_tasks_per_runner = section.count("max_tasks_per_runner", 1..=u32::MAX);
+    let max_memory_per_runner = section.size("max_memory_per_runner", MEMORY);
     section.finish();
     Some(Python {
         app: app.unwrap_or_default(),
@@ -32,6 +34,7 @@ pub(super) fn read_python(source: &mut Source<'_>) -> Option<Python> {
         },
         env,
         max_tasks_per_runner,
+        max_memory_per_runner,
     })
 }
 
@@ -49,24 +52,48 @@ fn module(written: Written) -> Result<String, Complaint> {
     Err(Complaint::new("is not the name of a Python module", remedy))
 }
 
-pub(super) fn read(source: &mut Source<'_>) -> BTreeMap<String, CommandTask> {
-    let mut tasks = BTreeMap::new();
+/// Commands, and, where there is an application (`python`), the memory limits of tasks that are none; into `deliveries` goes what single tasks, Python's too, have
+/// otherwise than `[delivery]` says.
+pub(super) fn read(
+    source: &mut Source<'_>,
+    deliveries: &mut BTreeMap<String, TaskDelivery>,
+    python: bool,
+) -> (BTreeMap<String, CommandTask>, BTreeMap<String, u64>) {
+    let (mut tasks, mut limits) = (BTreeMap::new(), BTreeMap::new());
     for (name, table) in source.take_tasks() {
         if name.is_empty() {
             let remedy = "write the name that producers send, for example [tasks.\"thumbnails.render\"]";
             source.problems.push(Problem::new("tasks.\"\"", "is a task without a name", remedy));
         }
-        let task = read_task(source, &name, table);
-        tasks.insert(name, task);
+        let (task, delivery, limit) = read_task(source, &name, table, python);
+        if delivery != TaskDelivery::default() {
+            deliveries.insert(name.clone(), delivery);
+        }
+        match task {
+            Some(task) => drop(tasks.insert(name, task)),
+            None => limits.extend(limit.map(|limit| (name, limit))),
+        }
     }
-    tasks
+    (tasks, limits)
 }
 
-fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> CommandTask {
+/// Keys that say something about a command.
+const OF_COMMANDS: [&str; 7] =
+    ["directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
+
+/// A task without a command is one of the application, of which only delivery and memory limit are told.
+fn read_task(
+    source: &mut Source<'_>,
+    name: &str,
+    table: toml::Value,
+    python: bool,
+) -> (Option<CommandTask>, TaskDelivery, Option<u64>) {
     let mut section = source.task(name, table);
     let command = section.take("command", argv);
-    section
-        .require("command", "write the program and its arguments: command = [\"/usr/local/bin/render\", \"--fast\"]");
+    let delivery = TaskDelivery {
+        mode: section.choice("delivery", &super::queues::MODES),
+        keep_failed: section.boolean("keep_failed"),
+    };
     let directory = section.word("directory");
     let mut task = CommandTask {
         command: command.unwrap_or_default(),
@@ -79,6 +106,7 @@ fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> Command
             .unwrap_or(Duration::from_secs(600)),
         retry_jitter: section.boolean("retry_jitter").unwrap_or(true),
         time_limit: section.duration("time_limit", Duration::from_millis(1)..=30 * DAY),
+        memory_limit: section.size("memory_limit", MEMORY),
     };
     let comparable = !section.refused("retry_backoff") && !section.refused("retry_backoff_max");
     if comparable && task.retry_backoff > task.retry_backoff_max {
@@ -88,9 +116,22 @@ fn read_task(source: &mut Source<'_>, name: &str, table: toml::Value) -> Command
         let reason = format!("retry_backoff, {first}, is longer than retry_backoff_max, {longest}");
         section.complain(key, Complaint::new(reason, "let retry_backoff be the shorter one"));
     }
+    let is_command = section.given("command");
+    if python && !is_command && ["delivery", "keep_failed", "memory_limit"].iter().any(|key| section.given(key)) {
+        for key in OF_COMMANDS.into_iter().filter(|key| section.given(key)).collect::<Vec<_>>() {
+            let reason = "is for a command, and none is given: this is a task of the application";
+            section.complain(key, Complaint::new(reason, "take it out, or write the command of this task"));
+        }
+    } else {
+        section.require(
+            "command",
+            "write the program and its arguments: command = [\"/usr/local/bin/render\", \"--fast\"]",
+        );
+    }
     section.finish();
     task.directory = source.absolute(directory.as_deref().unwrap_or("/"));
-    task
+    let limit = task.memory_limit;
+    (is_command.then_some(task), delivery, limit)
 }
 
 /// A program and its arguments, without a shell between.

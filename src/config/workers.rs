@@ -3,7 +3,10 @@
 use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Amount;
+use super::written::{Written, plain};
 use super::{Level, Log, LogFormat, TaskLines, Workers};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most worker processes.
@@ -11,6 +14,8 @@ const PROCESSES: u32 = 64;
 /// Most slots in each.
 const CONCURRENCY: u32 = 256;
 const DAY: Duration = Duration::from_secs(86_400);
+/// Bounds of a limit on memory: less than the first no program starts with.
+pub(super) const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 pub(super) fn read(source: &mut Source<'_>) -> Workers {
     let cores = source.surroundings.cores.max(1);
@@ -34,10 +39,14 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
         liveness_timeout: section
             .duration("liveness_timeout", Duration::from_secs(3)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_secs(10)),
+        reload_timeout: section
+            .duration("reload_timeout", Duration::from_secs(1)..=Duration::from_secs(3600))
+            .unwrap_or(Duration::from_secs(60)),
         restart_min: section
             .duration("restart_min", Duration::from_millis(1)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_millis(200)),
         restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
+        memory_limit: section.size("memory_limit", MEMORY),
     };
     if let Err(complaint) = check_name(&workers.name, processes) {
         section.complain("name", complaint);
@@ -89,16 +98,31 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// A path that does not depend on where the file is.
+fn absolute(written: Written) -> Result<PathBuf, Complaint> {
+    let text = plain(written.string()?)?;
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err(Complaint::new("is not an absolute path", "write the whole path, from / on")),
+    }
+}
+
 pub(super) fn read_log(source: &mut Source<'_>) -> Log {
     let mut section = source.section("log");
     let levels = [("debug", Level::Debug), ("info", Level::Info), ("warning", Level::Warning), ("error", Level::Error)];
-    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let tasks = [("failures", TaskLines::Failures), ("all", TaskLines::All)];
+    let default = Log::default();
     let log = Log {
-        level: section.choice("level", &levels).unwrap_or(Level::Info),
-        tasks: section
-            .choice("tasks", &[("failures", TaskLines::Failures), ("all", TaskLines::All)])
-            .unwrap_or(TaskLines::Failures),
-        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
+        level: section.choice("level", &levels).unwrap_or(default.level),
+        tasks: section.choice("tasks", &tasks).unwrap_or(default.tasks),
+        format: section.choice("format", LogFormat::WORDS).unwrap_or(default.format),
+        journal_socket: section.take("journal_socket", absolute).unwrap_or(default.journal_socket),
+        storm_window: section
+            .duration("storm_window", Duration::from_secs(1)..=Duration::from_secs(3600))
+            .unwrap_or(default.storm_window),
+        storm_lines: section.count("storm_lines", 0..=1_000_000).unwrap_or(default.storm_lines),
+        storm_output: section.count("storm_output", 0..=1_000_000).unwrap_or(default.storm_output),
+        task_output: section.count("task_output", 0..=1_000_000_000).unwrap_or(default.task_output),
     };
     section.finish();
     log

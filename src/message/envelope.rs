@@ -1,5 +1,6 @@
 //! The envelope kombu puts around a task (`kombu/transport/virtual/base.py`), protocol 2 and 1.
 
+use super::object::Object;
 use super::{Malformed, body};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -144,6 +145,12 @@ impl Message {
         } else {
             Ok(Cow::Borrowed(text.as_bytes()))
         }
+    }
+
+    /// Priority, 0 the most urgent; what is no number is 0, as for kombu.
+    pub fn priority(&self) -> i64 {
+        let properties = Object::parse(self.properties_json()).unwrap_or_default();
+        properties.get("priority").and_then(|priority| priority.parse().ok()).unwrap_or(0)
     }
 
     fn text<'a>(&'a self, text: &'a Text) -> &'a str {

@@ -27,6 +27,27 @@ pub fn retried(message: &Message, eta: i64) -> Vec<u8> {
     })
 }
 
+/// The message of a dead letter that is to be run after all: its retries and deliveries begin anew. Where the task
+/// had `begun` before, the message is marked redelivered, for it may run a second time.
+pub fn replayed(message: &Message, begun: bool) -> Vec<u8> {
+    let (retries, deliveries) = (message.headers.retries.unwrap_or(0), message.deliveries);
+    if retries == 0 && deliveries == 0 && !begun {
+        return message.raw.clone();
+    }
+    rewrite(message, |headers, info| {
+        if retries > 0 {
+            headers.set("retries", "0".into());
+        }
+        if deliveries > 0 {
+            info.set("deliveries", "0".into());
+        }
+        if begun {
+            headers.set("redelivered", "true".into());
+            info.set("redelivered", "true".into());
+        }
+    })
+}
+
 fn rewrite(message: &Message, change: impl FnOnce(&mut Object, &mut Object)) -> Vec<u8> {
     try_rewrite(message, change).unwrap_or_else(|_| message.raw.clone())
 }
@@ -65,6 +86,22 @@ mod tests {
         assert_eq!(message.deliveries, 1);
         assert_eq!(Message::parse(redelivered(&message, true)).unwrap().deliveries, 2);
         assert_eq!(Message::parse(redelivered(&message, false)).unwrap().deliveries, 1);
+    }
+
+    #[test]
+    fn a_replay_begins_anew_and_changes_nothing_else() {
+        let compact = RAW.replace(", ", ",");
+        let fresh = Message::parse(compact.clone().into_bytes()).unwrap();
+        assert_eq!(String::from_utf8(replayed(&fresh, false)).unwrap(), compact, "not even white space");
+        let expected = RAW
+            .replace(r#""x": 1.50"#, r#""x": 1.50, "redelivered": true"#)
+            .replace(r#""queue_1"}"#, r#""queue_1", "redelivered": true}"#);
+        let message = Message::parse(RAW.into()).unwrap();
+        assert_eq!(String::from_utf8(replayed(&message, true)).unwrap(), expected);
+        let used = RAW.replace(r#""x": 1.50"#, r#""x": 1.50, "retries": 3"#);
+        let used = Message::parse(redelivered(&Message::parse(used.into()).unwrap(), true)).unwrap();
+        let again = Message::parse(replayed(&used, true)).unwrap();
+        assert_eq!((again.headers.retries, again.deliveries), (Some(0), 0));
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! status is a failure and standard error its explanation.
 
 use super::Exception;
-use super::leash::die_with_parent;
+use super::leash::prepare;
 use crate::config::CommandTask;
+use crate::memory::cgroup::Leaf;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ const MAX_LINE: u64 = 16 << 10;
 pub struct RunningCommand {
     /// Its pid, which is its process group too.
     pub pid: u32,
+    /// The cgroup it is in, if it is in one of its own.
+    pub leaf: Option<Leaf>,
 }
 
 impl RunningCommand {
@@ -52,7 +56,7 @@ pub struct CommandExit {
     pub runtime: Duration,
 }
 
-/// Starts the command with `input` on its standard input. Lines of its standard error go to `line` as they
+/// Starts the command with `input` on its standard input, in the cgroup `leaf` if there is one. Lines of its standard error go to `line` as they
 /// come, its end to `exit`.
 ///
 /// # Errors
@@ -60,6 +64,7 @@ pub struct CommandExit {
 pub fn start(
     task: &CommandTask,
     input: Vec<u8>,
+    leaf: Option<Leaf>,
     line: impl Fn(String) + 'static,
     exit: impl FnOnce(CommandExit) + 'static,
 ) -> Option<RunningCommand> {
@@ -67,10 +72,14 @@ pub fn start(
     let mut command = Command::new(&task.command[0]);
     command.args(&task.command[1..]).current_dir(&task.directory).envs(&task.env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    die_with_parent(&mut command);
-    match command.spawn() {
+    let door = leaf.as_ref().map(|leaf| File::options().write(true).open(leaf.door())).transpose();
+    let spawned = door.and_then(|door| {
+        prepare(&mut command, door);
+        command.spawn()
+    });
+    match spawned {
         Ok(mut child) => {
-            let running = child.id().map(|pid| RunningCommand { pid });
+            let running = child.id().map(|pid| RunningCommand { pid, leaf });
             tokio::task::spawn_local(async move {
                 let (status, stdout, stderr) = attend(&mut child, input, line).await;
                 exit(CommandExit { status, stdout, stderr, runtime: started.elapsed() });
@@ -191,6 +200,7 @@ mod tests {
             retry_backoff_max: Duration::from_secs(10),
             retry_jitter: false,
             time_limit: None,
+            memory_limit: None,
         }
     }
 

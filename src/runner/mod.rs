@@ -80,6 +80,11 @@ pub struct Exception {
     pub arguments: Value,
 }
 
+/// What a caller gets whose task was lost with the process that ran it.
+pub fn worker_lost(text: &str) -> Exception {
+    Exception { kind: "WorkerLostError", module: "billiard.exceptions", arguments: json!([text]) }
+}
+
 impl Exception {
     /// JSON of it, as it stands in a stored result.
     pub fn to_json(&self) -> String {

@@ -5,7 +5,7 @@ use crate::channel::Exit;
 use std::time::{Duration, Instant};
 
 /// What a worker may take to hand back after its time is over, before it is killed.
-const HAND_BACK_WITHIN: Duration = Duration::from_secs(5);
+pub const HAND_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A stop under way.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ impl Drain {
         !self.killed && now >= self.kill_at && !std::mem::replace(&mut self.killed, true)
     }
 
-    /// When who is left is killed.
+    /// Until when running tasks may take.
     pub fn deadline(&self) -> Instant {
-        self.kill_at
+        self.kill_at - HAND_BACK_WITHIN
     }
 
     /// When to look again.
@@ -64,9 +64,9 @@ mod tests {
     fn a_second_wish_shortens_the_time_and_never_lengthens_it() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut drain = Drain::new(60 * second, None, now);
-        assert_eq!(drain.deadline(), now + 65 * second);
+        assert_eq!(drain.deadline(), now + 60 * second);
         assert!(drain.hand_back(now + second));
-        assert_eq!(drain.deadline(), now + 6 * second);
+        assert_eq!(drain.deadline(), now + second);
         assert!(!drain.hand_back(now + 3 * second));
         assert_eq!(drain.due(), Some(now + 6 * second));
         assert!(!drain.overdue(now + 5 * second));

@@ -1,7 +1,7 @@
 //! How children are started: the one thing about them the supervisor is told from outside, so that tests can
 //! put others in their place.
 
-use crate::config::{Config, Python};
+use crate::config::{Config, Problems, Python};
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -12,6 +12,9 @@ pub type WorkerCommand = Box<dyn Fn(u32) -> Command>;
 pub type ZygoteCommand = Box<dyn Fn(&Python, RawFd) -> Command>;
 /// Makes the zygote's first line.
 pub type ZygoteBootstrap = Box<dyn Fn(&Config, RawFd) -> String>;
+
+/// Reads and checks the configuration, as it was read at the start.
+pub type Loader = Box<dyn Fn() -> Result<Config, Problems>>;
 
 /// Makes the commands of all children. Standard input, process group and notification variables are set by the
 /// supervisor.

@@ -30,7 +30,7 @@ pub struct Notifier {
     status: String,
     status_at: Option<Instant>,
     extended: Option<Instant>,
-    owed: Vec<NotifyState<'static>>,
+    owed: Vec<String>,
 }
 
 impl Notifier {
@@ -49,28 +49,39 @@ impl Notifier {
         Self { socket, watchdog, ..Self::default() }
     }
 
-    /// The daemon works. Must arrive: tried again in each pass until systemd takes it.
+    /// The daemon works, or a reload is over. Must arrive: tried again in each pass until systemd takes it.
     pub fn ready(&mut self) {
-        self.owed.push(NotifyState::Ready);
-        self.pay();
+        self.owe(format!("{}\n", NotifyState::Ready));
+    }
+
+    /// A reload begins. With the time, in the same message, as `Type=notify-reload` demands: so systemd can tell it
+    /// from one that began before its signal. Must arrive, too.
+    pub fn reloading(&mut self) {
+        let time = NotifyState::monotonic_usec_now().map(|time| format!("{time}\n")).unwrap_or_default();
+        self.owe(format!("{}\n{time}", NotifyState::Reloading));
     }
 
     /// The daemon stops. Must arrive, too.
     pub fn stopping(&mut self) {
-        self.owed.push(NotifyState::Stopping);
+        self.owe(format!("{}\n", NotifyState::Stopping));
+    }
+
+    fn owe(&mut self, message: String) {
+        self.owed.push(message);
         self.pay();
     }
 
     fn pay(&mut self) {
-        while let Some(state) = self.owed.first() {
-            if !self.send(state) {
+        while let Some(message) = self.owed.first() {
+            if !self.send_text(message) {
                 return;
             }
             self.owed.remove(0);
         }
     }
 
-    /// Draining goes on: systemd shall not lose patience. Sent every other second.
+    /// A stop or a reload goes on: systemd shall not lose patience. Sent every other second, well within both the
+    /// shortest usual time-out and the 15 s asked for.
     pub fn extend(&mut self, now: Instant) {
         if due(self.extended, EXTEND_EVERY, now) {
             self.extended = Some(now);
@@ -104,13 +115,17 @@ impl Notifier {
         self.watchdog.map(|interval| interval / 4)
     }
 
-    /// Whether systemd took it. A socket that is full says no; any other error won't be better next time.
     fn send(&self, state: &NotifyState<'_>) -> bool {
+        self.send_text(&format!("{state}\n"))
+    }
+
+    /// Whether systemd took it. A socket that is full says no; any other error won't be better next time.
+    fn send_text(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else { return true };
-        match socket.send(format!("{state}\n").as_bytes()) {
+        match socket.send(message.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
-                tracing::debug!(%error, "systemd was not told: {state}");
+                tracing::debug!(%error, "systemd was not told: {}", message.trim_end());
                 true
             }
             Ok(_) => true,
@@ -188,6 +203,18 @@ mod tests {
         notifier.pass_complete(Instant::now());
         assert_eq!(received(&far), ["READY=1\n"]);
         Notifier::default().ready();
+    }
+
+    #[test]
+    fn a_reload_tells_the_time_in_the_same_message() {
+        let (mut notifier, far) = with_socket();
+        notifier.reloading();
+        notifier.ready();
+        let messages = received(&far);
+        let time = messages[0]
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .and_then(|time| time.trim_end().parse::<u64>().ok());
+        assert!(time.is_some_and(|time| time > 0) && messages[1..] == ["READY=1\n"], "{messages:?}");
     }
 
     #[test]

@@ -47,8 +47,10 @@ pub struct Death {
     pub ended: Ended,
     /// The daemon has sent READY: everything has worked once.
     pub daemon_ready: bool,
-    /// The daemon stops, nothing is started any more.
-    pub stopping: bool,
+    /// It was told to finish: the daemon stops, or another has taken its place.
+    pub leaving: bool,
+    /// A reload under way has started it, and it has not worked before.
+    pub trial: bool,
     /// This process had reported ready.
     pub was_ready: bool,
     /// Since then.
@@ -71,27 +73,32 @@ pub enum Verdict {
     HaltDaemon(Exit),
     /// Leave this slot empty, the others go on: what they run worked when they were started.
     HaltSlot(Exit),
+    /// Give up the reload that started it: trying again won't help, and those it was to replace still work.
+    Abandon(Exit),
     /// Nothing: it was to end.
     Done,
 }
 
 /// Judges a worker.
 pub fn worker(death: &Death, backoff: &Backoff, now: Instant, jitter: f64) -> Verdict {
-    if death.stopping {
-        return Verdict::Done;
-    }
-    if let Some(exit) = death.ended.hopeless() {
-        return if death.daemon_ready { Verdict::HaltSlot(exit) } else { Verdict::HaltDaemon(exit) };
-    }
-    restart(death, backoff, now, jitter)
-}
-
-/// Judges a zygote. There is only one, and workers wait for its successor; so once it has worked it never halts.
-pub fn zygote(death: &Death, backoff: &Backoff, now: Instant, jitter: f64) -> Verdict {
-    if death.stopping {
+    if death.leaving {
         return Verdict::Done;
     }
     match death.ended.hopeless() {
+        Some(exit) if death.trial => Verdict::Abandon(exit),
+        Some(exit) if death.daemon_ready => Verdict::HaltSlot(exit),
+        Some(exit) => Verdict::HaltDaemon(exit),
+        None => restart(death, backoff, now, jitter),
+    }
+}
+
+/// Judges a zygote. Its generation has only one, and workers wait for its successor; so once it has worked it never halts.
+pub fn zygote(death: &Death, backoff: &Backoff, now: Instant, jitter: f64) -> Verdict {
+    if death.leaving {
+        return Verdict::Done;
+    }
+    match death.ended.hopeless() {
+        Some(exit) if death.trial => Verdict::Abandon(exit),
         Some(exit) if !death.daemon_ready => Verdict::HaltDaemon(exit),
         _ => restart(death, backoff, now, jitter),
     }
@@ -123,7 +130,7 @@ mod tests {
     const MIN: Duration = Duration::from_millis(200);
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// Each row: status, daemon ready, stopping, process was ready, uptime, failures before → worker, zygote.
+    /// Each row: status, daemon ready, leaving, process was ready, uptime, failures before → worker, zygote.
     #[test]
     fn table() {
         use Ended::{Code, Signal, Unborn};
@@ -156,11 +163,26 @@ mod tests {
             (Code(0), yes, yes, yes, LONG, 0, Done, Done),
             (Signal(9), yes, yes, yes, LONG, 0, Done, Done),
         ];
-        for (ended, daemon_ready, stopping, was_ready, uptime, failures, of_worker, of_zygote) in table {
-            let death = Death { ended, daemon_ready, stopping, was_ready, uptime, failures };
+        for (ended, daemon_ready, leaving, was_ready, uptime, failures, of_worker, of_zygote) in table {
+            let death = Death { ended, daemon_ready, leaving, trial: false, was_ready, uptime, failures };
             assert_eq!(worker(&death, &backoff, now, 0.0), of_worker, "worker: {death:?}");
             assert_eq!(zygote(&death, &backoff, now, 0.0), of_zygote, "zygote: {death:?}");
         }
+    }
+
+    #[test]
+    fn a_trial_that_is_hopeless_ends_the_reload_and_a_crash_is_tried_again() {
+        let (now, backoff) = (Instant::now(), Backoff::new(MIN, LONG).unwrap());
+        let trial = |ended, daemon_ready, leaving| {
+            let uptime = Duration::ZERO;
+            let death = Death { ended, daemon_ready, leaving, trial: true, was_ready: false, uptime, failures: 0 };
+            (worker(&death, &backoff, now, 0.0), zygote(&death, &backoff, now, 0.0))
+        };
+        let (abandon, again) = (Verdict::Abandon(Exit::Config), Verdict::Restart { at: now + MIN, failures: 1 });
+        assert_eq!(trial(Ended::Code(78), true, false), (abandon, abandon));
+        assert_eq!(trial(Ended::Code(78), false, false), (abandon, abandon));
+        assert_eq!(trial(Ended::Signal(9), true, false), (again, again));
+        assert_eq!(trial(Ended::Code(78), true, true), (Verdict::Done, Verdict::Done));
     }
 
     #[test]

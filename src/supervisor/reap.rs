@@ -9,7 +9,7 @@
 use super::policy::Ended;
 use nix::sys::wait::{self, WaitPidFlag};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
+use rustix::process::{self, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use rustix::process::{kill_process_group, waitid, waitpid};
 
 /// Reaps one of these children if it has ended.
@@ -41,14 +41,22 @@ pub fn strangers(is_known: impl Fn(i32) -> bool) -> Vec<(i32, Ended)> {
     let mut known = Vec::new();
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {
-        let next = match wait::waitid(wait::Id::All, look) {
-            Ok(wait::WaitStatus::Signaled(pid, nix::sys::signal::SIGKILL, _)) => Pid::from_raw(pid.as_raw()),
-            _ => None,
+        let (next, killed) = match wait::waitid(wait::Id::All, look) {
+            Ok(wait::WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), signal == nix::sys::signal::SIGKILL),
+            Ok(wait::WaitStatus::Exited(pid, _)) => (pid.as_raw(), false),
+            // Nobody, or one that died by a signal nix has no value for.
+            _ => (0, false),
         };
-        if let Some(pid) = next.filter(|pid| !is_known(pid.as_raw_nonzero().get())) {
+        let next = Pid::from_raw(next);
+        if let Some(pid) = next.filter(|pid| killed || is_known(pid.as_raw_nonzero().get())) {
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        let Ok(Some((pid, status))) = waitpid(next, WaitOptions::NOHANG) else { return known };
+        // waitpid(2) without a pid would only wait for our own process group, and none of these is in it.
+        let reaped = match next {
+            Some(pid) => waitpid(Some(pid), WaitOptions::NOHANG),
+            None => process::wait(WaitOptions::NOHANG),
+        };
+        let Ok(Some((pid, status))) = reaped else { return known };
         let pid = pid.as_raw_nonzero().get();
         let ended = how(status);
         if is_known(pid) {

@@ -38,7 +38,6 @@ pub enum State {
 #[derive(Debug)]
 pub struct Slot {
     state: State,
-    incarnation: u32,
     failures: u32,
     ready_at: Option<Instant>,
 }
@@ -46,17 +45,12 @@ pub struct Slot {
 impl Slot {
     /// A slot whose first process is due now.
     pub fn new(now: Instant) -> Self {
-        Self { state: State::Waiting { until: now }, incarnation: 0, failures: 0, ready_at: None }
+        Self { state: State::Waiting { until: now }, failures: 0, ready_at: None }
     }
 
     /// Where it stands.
     pub fn state(&self) -> &State {
         &self.state
-    }
-
-    /// How many processes it has had, the present one counted.
-    pub fn incarnation(&self) -> u32 {
-        self.incarnation
     }
 
     /// Failures in a row.
@@ -91,7 +85,6 @@ impl Slot {
     pub fn start(&mut self) {
         debug_assert!(matches!(self.state, State::Waiting { .. }), "started from {:?}", self.state);
         self.state = State::Starting;
-        self.incarnation += 1;
         self.ready_at = None;
     }
 
@@ -149,7 +142,7 @@ mod tests {
         slot.wait(later, 1);
         assert_eq!((slot.due(), slot.failures(), slot.is_live()), (Some(later), 1, false));
         slot.start();
-        assert_eq!((slot.incarnation(), slot.was_ready()), (2, false));
+        assert!(!slot.was_ready());
         slot.drain();
         slot.ready(later);
         assert_eq!(slot.state(), &State::Draining);

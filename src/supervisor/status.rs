@@ -10,18 +10,36 @@ const LONGEST: usize = 400;
 
 /// What the daemon as a whole does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum Doing<'a> {
     /// Not every worker has been ready yet.
     Starting,
     /// It works.
     Running,
+    /// Workers are replaced.
+    Reloading {
+        /// How far it is: `worker 2 of 4`.
+        what: &'a str,
+    },
     /// Nothing is claimed until CONT.
     Paused,
-    /// It stops; whoever is left then is killed.
+    /// It stops; what still runs then is handed back.
     Stopping {
         /// When.
         deadline: Instant,
     },
+}
+
+impl Doing<'_> {
+    /// One word; when it changes, the text is news.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Doing::Starting => "starting",
+            Doing::Running => "running",
+            Doing::Reloading { .. } => "reloading",
+            Doing::Paused => "paused",
+            Doing::Stopping { .. } => "draining",
+        }
+    }
 }
 
 /// One worker, or the zygote.
@@ -41,15 +59,19 @@ pub struct Part<'a> {
 #[derive(Debug)]
 pub struct View<'a> {
     /// What the daemon does.
-    pub doing: Doing,
+    pub doing: Doing<'a>,
     /// The workers.
     pub workers: Vec<Part<'a>>,
-    /// The zygote, if there is one.
-    pub zygote: Option<Part<'a>>,
+    /// The zygotes: one for each generation, none without an application.
+    pub zygotes: Vec<Part<'a>>,
     /// Messages in all queues.
     pub waiting: u64,
+    /// Tenants whose messages wait, where that is known.
+    pub tenants: Option<u64>,
     /// Tasks settled per second.
     pub rate: f64,
+    /// Why the last reload failed, if it did.
+    pub reload_failure: Option<&'a str>,
 }
 
 /// The text.
@@ -59,18 +81,31 @@ pub fn text(view: &View<'_>, now: Instant) -> String {
     let (busy, slots) = live.fold((0, 0), |(busy, slots), beat| (busy + beat.busy, slots + beat.slots));
     let waiting = grouped(view.waiting);
     let mut text = match view.doing {
+        Doing::Reloading { what } => format!("reloading: {what}"),
         Doing::Starting => {
             let ready = view.workers.iter().filter(|worker| *worker.state == State::Ready).count();
             format!("starting: {ready} of {count} workers ready")
         }
-        Doing::Running => format!("{busy}/{slots} slots busy, {waiting} waiting, {} tasks/s", rate(view.rate)),
+        Doing::Running => {
+            let tenants = view.tenants.map(|count| format!(", {}", counted(count, "tenant"))).unwrap_or_default();
+            format!("{busy}/{slots} slots busy, {waiting} waiting{tenants}, {} tasks/s", rate(view.rate))
+        }
         Doing::Paused => format!("paused: {busy}/{slots} slots busy, {waiting} waiting"),
         Doing::Stopping { deadline } => {
-            let left = view.workers.iter().filter(|w| matches!(w.state, State::Draining)).count();
-            format!("stopping: {busy} tasks in {left} workers, at most {} left", seconds(deadline, now))
+            let tasks = counted(u64::from(busy), "task");
+            match (busy, deadline > now) {
+                (0, _) => "draining: no task runs any more".to_owned(),
+                (_, false) => format!("draining: {tasks} handed back"),
+                (1, true) => format!("draining: {tasks} still runs, {} left", seconds(deadline, now)),
+                (_, true) => format!("draining: {tasks} still run, {} left", seconds(deadline, now)),
+            }
         }
     };
-    for part in view.zygote.iter().chain(&view.workers) {
+    if let (Some(why), Doing::Running | Doing::Paused) = (view.reload_failure, view.doing) {
+        text.push_str("; reload failed: ");
+        text.push_str(&one_line(why));
+    }
+    for part in view.zygotes.iter().chain(&view.workers) {
         if let Some(trouble) = trouble(part, view.doing, now) {
             text.push_str("; ");
             text.push_str(&trouble);
@@ -80,7 +115,7 @@ pub fn text(view: &View<'_>, now: Instant) -> String {
 }
 
 /// What is wrong with one part, if anything.
-fn trouble(part: &Part<'_>, doing: Doing, now: Instant) -> Option<String> {
+fn trouble(part: &Part<'_>, doing: Doing<'_>, now: Instant) -> Option<String> {
     let name = &part.name;
     let because = |text: String| match part.note {
         Some(note) => format!("{text}: {}", one_line(note)),
@@ -99,6 +134,11 @@ fn trouble(part: &Part<'_>, doing: Doing, now: Instant) -> Option<String> {
 pub fn one_line(text: &str) -> String {
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `1 task`, `1,204 tasks`.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// `1,204`.

@@ -8,6 +8,31 @@ fn beat(busy: u32) -> Option<Beat> {
     Some(Beat { busy, slots: 4, ..Beat::default() })
 }
 
+fn view<'a>() -> View<'a> {
+    View {
+        doing: Doing::Running,
+        workers: vec![],
+        zygotes: vec![],
+        waiting: 1_204,
+        tenants: None,
+        rate: 96.4,
+        reload_failure: None,
+    }
+}
+
+#[test]
+fn tenants_and_a_failed_reload_are_told() {
+    let (now, ready) = (Instant::now(), State::Ready);
+    let workers = || vec![part("worker 1", &ready, None, beat(4))];
+    let told = |view| text(&view, now);
+    let with = View { workers: workers(), tenants: Some(37), ..view() };
+    assert_eq!(told(with), "4/4 slots busy, 1,204 waiting, 37 tenants, 96 tasks/s");
+    let with = View { workers: workers(), reload_failure: Some("x.toml: no\n"), tenants: Some(1), ..view() };
+    assert_eq!(told(with), "4/4 slots busy, 1,204 waiting, 1 tenant, 96 tasks/s; reload failed: x.toml: no");
+    let with = View { doing: Doing::Reloading { what: "x" }, reload_failure: Some("before"), ..view() };
+    assert_eq!(told(with), "reloading: x");
+}
+
 #[test]
 fn says_what_the_daemon_does() {
     let now = Instant::now();
@@ -22,49 +47,67 @@ fn says_what_the_daemon_does() {
         (
             Doing::Running,
             vec![part("worker 1", &ready, None, beat(4)), part("worker 2", &ready, None, beat(4))],
-            None,
+            vec![],
             "8/8 slots busy, 1,204 waiting, 96 tasks/s",
         ),
         (
             Doing::Running,
             vec![part("worker 1", &ready, None, beat(1)), part("worker 2", &until, Some("SIGKILL"), None)],
-            None,
+            vec![],
             "1/4 slots busy, 1,204 waiting, 96 tasks/s; worker 2 restarting in 4 s: SIGKILL",
         ),
         (
             Doing::Running,
             vec![part("worker 1", &ready, redis, beat(0)), part("worker 2", &starting, None, None)],
-            None,
+            vec![],
             "0/4 slots busy, 1,204 waiting, 96 tasks/s; worker 1: Redis at 127.0.0.1:6379: connection refused; worker 2 starting",
         ),
         (
             Doing::Running,
             vec![part("worker 1", &ready, None, beat(0)), part("worker 2", &halted, None, None)],
-            None,
+            vec![],
             "0/4 slots busy, 1,204 waiting, 96 tasks/s; worker 2 halted: exit 78: no such app",
         ),
         (
             Doing::Starting,
             vec![part("worker 1", &ready, None, beat(0)), part("worker 2", &starting, redis, None)],
-            Some(part("application", &starting, None, None)),
+            vec![part("application", &starting, None, None)],
             "starting: 1 of 2 workers ready; worker 2: Redis at 127.0.0.1:6379: connection refused",
         ),
         (
             Doing::Running,
             vec![part("worker 1", &ready, None, beat(0))],
-            Some(part("application", &until, Some(trace), None)),
+            vec![part("application", &until, Some(trace), None)],
             "0/4 slots busy, 1,204 waiting, 96 tasks/s; application restarting in 4 s: ImportError: no way",
         ),
-        (Doing::Paused, vec![part("worker 1", &ready, None, beat(2))], None, "paused: 2/4 slots busy, 1,204 waiting"),
+        (Doing::Paused, vec![part("worker 1", &ready, None, beat(2))], vec![], "paused: 2/4 slots busy, 1,204 waiting"),
         (
             Doing::Stopping { deadline },
             vec![part("worker 1", &draining, None, beat(3)), part("worker 2", &stopped, None, None)],
-            None,
-            "stopping: 3 tasks in 1 workers, at most 54 s left",
+            vec![],
+            "draining: 3 tasks still run, 54 s left",
+        ),
+        (
+            Doing::Stopping { deadline: now },
+            vec![part("worker 1", &draining, None, beat(1))],
+            vec![],
+            "draining: 1 task handed back",
+        ),
+        (
+            Doing::Stopping { deadline },
+            vec![part("worker 1", &draining, None, beat(0))],
+            vec![],
+            "draining: no task runs any more",
+        ),
+        (
+            Doing::Reloading { what: "worker 2 of 4" },
+            vec![part("worker 2", &ready, None, beat(0)), part("worker 2", &starting, redis, None)],
+            vec![],
+            "reloading: worker 2 of 4; worker 2: Redis at 127.0.0.1:6379: connection refused",
         ),
     ];
-    for (doing, workers, zygote, expected) in table {
-        assert_eq!(text(&View { doing, workers, zygote, waiting: 1_204, rate: 96.4 }, now), expected);
+    for (doing, workers, zygotes, expected) in table {
+        assert_eq!(text(&View { doing, workers, zygotes, ..view() }, now), expected);
     }
 }
 
@@ -72,7 +115,7 @@ fn says_what_the_daemon_does() {
 fn a_long_text_is_cut_at_a_character() {
     let (now, ready, long) = (Instant::now(), State::Ready, "ü".repeat(1_000));
     let workers = vec![part("worker 1", &ready, Some(&long), None)];
-    let text = text(&View { doing: Doing::Running, workers, zygote: None, waiting: 0, rate: 0.0 }, now);
+    let text = text(&View { workers, ..view() }, now);
     assert!(text.len() <= LONGEST && text.ends_with("ü…"), "{text}");
 }
 

@@ -1,9 +1,9 @@
 //! Stopping: first the workers, then the zygote, which the workers' last tasks may still need.
 
-use super::drain::Drain;
+use super::drain::{Drain, HAND_BACK_WITHIN};
 use super::run::Supervisor;
 use crate::channel::{Exit, Order};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Supervisor {
     /// Tells every worker to finish. `halt` is the exit code if something failed, none if the stop was asked for.
@@ -14,7 +14,8 @@ impl Supervisor {
         let within = self.config.workers.drain_timeout;
         self.drain = Some(Drain::new(within, halt, now));
         self.notifier.stopping();
-        let order = Order::Drain { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) };
+        self.forget_reload();
+        let order = Order::Drain { within_ms: millis(within), replaced: false };
         for worker in &mut self.fleet.workers {
             if worker.slot.is_live() {
                 worker.slot.drain();
@@ -23,10 +24,21 @@ impl Supervisor {
                 worker.slot.halt("");
             }
         }
-        if let Some(zygote) = &mut self.zygote
-            && zygote.slot.due().is_some()
-        {
-            zygote.slot.halt("");
+        for zygote in self.generations.iter_mut().filter_map(|generation| generation.zygote.as_mut()) {
+            if zygote.slot.due().is_some() {
+                zygote.slot.halt("");
+            }
+        }
+    }
+
+    /// Tells the worker at this index that another has taken its place, or that it is one too many. `replaced`: the others
+    /// work on the same Redis.
+    pub(super) fn retire(&mut self, index: usize, replaced: bool, within: Duration, now: Instant) {
+        let worker = &mut self.fleet.workers[index];
+        if worker.slot.is_live() {
+            worker.retire(&Order::Drain { within_ms: millis(within), replaced }, now + within + HAND_BACK_WITHIN);
+        } else {
+            self.fleet.workers.remove(index);
         }
     }
 
@@ -43,12 +55,11 @@ impl Supervisor {
             return None;
         }
         let exit = drain.exit();
-        match &mut self.zygote {
-            Some(zygote) if zygote.child.is_some() => {
-                zygote.close(now);
-                None
-            }
-            _ => Some(exit),
-        }
+        self.generations.iter_mut().for_each(|generation| generation.close(now));
+        self.generations.iter().all(|generation| generation.is_gone()).then_some(exit)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,13 +3,16 @@
 //! What a task prints is shown to whoever watches the terminal, so control characters don't get through; the lines
 //! of a traceback are indented, so that one sees where the record ends.
 
+use super::record::Record;
 use serde_json::Value;
 use std::fmt::{self, Write};
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// Messages begin in one column: `supervisor:` is the longest name there is, up to `worker 999:`.
+const PROCESS_WIDTH: usize = "supervisor:".len();
 
 /// Lines for people.
 pub struct Text {
@@ -54,43 +57,6 @@ impl<'w> FormatFields<'w> for Fragments {
     }
 }
 
-/// What an event or a span says.
-#[derive(Default)]
-struct Record {
-    message: String,
-    fields: Vec<(&'static str, Value)>,
-}
-
-impl Record {
-    fn add(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(text)) => self.message = text,
-            (name, value) => self.fields.push((name, value)),
-        }
-    }
-}
-
-impl Visit for Record {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::from(format!("{value:?}")));
-    }
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::from(value));
-    }
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::from(value));
-    }
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::from(value));
-    }
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, Value::from(value));
-    }
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::from(value));
-    }
-}
-
 /// Everything about an event: its own fields first, then those of the spans around it, as JSON members.
 fn collect<S, N>(context: &FmtContext<'_, S, N>, event: &Event<'_>) -> (Record, String)
 where
@@ -127,7 +93,8 @@ where
             if self.colours { (format!("\x1b[{colour}m"), "\x1b[2m", "\x1b[0m") } else { Default::default() };
         // The fields go with the first line, so that a traceback below it stays as Python wrote it.
         let (first, rest) = record.message.trim_end_matches('\n').split_once('\n').unwrap_or((&record.message, ""));
-        write!(to, "{dim}{now:.3}{off} {on}{name}{off} {}: {}", self.process, shown(first))?;
+        let process = format!("{}:", self.process);
+        write!(to, "{dim}{now:.3}{off} {on}{name}{off} {process:<PROCESS_WIDTH$} {}", shown(first))?;
         let around: serde_json::Map<String, Value> =
             serde_json::from_str(&format!("{{{}}}", around.trim_end_matches(','))).unwrap_or_default();
         let own = record.fields.iter().map(|(name, value)| (*name, value));

@@ -47,8 +47,7 @@ fn text_is_for_people() {
     let text = written(Text { process: "worker 1".to_owned(), colours: false }, speak);
     let (time, rest) = text.split_once(' ').unwrap();
     assert!(time.parse::<jiff::Timestamp>().is_ok() && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
-    let expected =
-        "WARN  worker 1: Traceback: tenant=42 runtime_ms=1.5 late=true attempt=2 task_id=a-1\n      boom\\u{1b}[31m\n";
+    let expected = "WARN  worker 1:   Traceback: tenant=42 runtime_ms=1.5 late=true attempt=2 task_id=a-1\n      boom\\u{1b}[31m\n";
     assert_eq!(rest, expected);
 }
 

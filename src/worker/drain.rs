@@ -18,7 +18,7 @@ impl Engine {
     pub(super) async fn drained(&mut self) -> Result<Option<Exit>, Failure> {
         let Claiming::Draining(deadline) = self.claiming else { return Ok(None) };
         let now = Instant::now();
-        if self.busy() == 0 && self.outbox.is_empty() {
+        if self.busy() == 0 && self.outbox.is_empty() && (now >= deadline || !self.is_still_needed()) {
             return Ok(Some(self.leave(deadline + LAST_MOMENTS).await));
         }
         if now < deadline {
@@ -39,6 +39,14 @@ impl Engine {
         Ok(None)
     }
 
+    /// In a reload the last ones of an old generation may be the only ones who can recover what one of them held. At a
+    /// stop nobody is waited for: the zygote that would have to answer may be gone for good.
+    fn is_still_needed(&self) -> bool {
+        let exchange = &self.exchange;
+        let owed = !exchange.suspects.is_empty() || !self.fencing.is_empty() || !exchange.recover.is_empty();
+        self.replaced && owed
+    }
+
     /// Says goodbye. Where the others that are left only seem to live, because a whole daemon was killed just
     /// before, this worker is the last one: it waits for the end of their leases, puts their claims back and pours
     /// back what is delayed. Otherwise nobody would.
@@ -48,7 +56,7 @@ impl Engine {
         let mut before: Option<Others> = None;
         loop {
             match self.say_goodbye().await {
-                Ok(others) if others.is_empty() || Instant::now() >= until => return exit,
+                Ok(others) if others.is_empty() || self.replaced || Instant::now() >= until => return exit,
                 Ok(others) => {
                     let dead: Vec<String> = others.expired().map(str::to_owned).collect();
                     if dead.is_empty() && before.as_ref().is_some_and(|before| others.renewed_since(before)) {

@@ -2,7 +2,9 @@
 
 use super::exchange::Exchange;
 use super::lanes::Gaze;
+use super::letter::Death;
 use super::link::{Orders, Reports};
+use super::memory::Guard;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -31,6 +33,8 @@ pub enum Event {
     Runner(u64, Said),
     /// The zygote, by the number of the connection to it.
     Zygote(u64, ZygoteSaid),
+    /// A Python runner that had a task is dead, by its pid, and all it said was told before.
+    RunnerDied(u32, Death),
     /// A line a command wrote to standard error, by its claim.
     CommandLine(u64, String),
     /// A command has ended, by its claim.
@@ -58,6 +62,8 @@ pub struct Engine {
     pub(super) zygote_number: u64,
     pub(super) registry: Option<Registry>,
     pub(super) slots: Vec<Slot>,
+    /// Keeps the memory limits.
+    pub(super) memory: Guard,
     /// Dead owners the zygote was asked about.
     pub(super) fencing: Vec<String>,
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
@@ -69,6 +75,8 @@ pub struct Engine {
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
     pub(super) claiming: Claiming,
+    /// Others of this daemon go on when this one has ended, on the same Redis.
+    pub(super) replaced: bool,
     /// There may be something to claim.
     pub(super) look: bool,
     pub(super) ready_told: bool,
@@ -88,8 +96,10 @@ impl Engine {
         let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
+        let memory = Guard::new(&start);
         let mut engine = Engine {
             start,
+            memory,
             reports,
             orders,
             exchange,
@@ -103,6 +113,7 @@ impl Engine {
             gaze: Gaze::default(),
             expected: 10.0,
             claiming: Claiming::Yes,
+            replaced: false,
             look: true,
             ready_told: false,
             handed_back: None,
@@ -125,6 +136,8 @@ impl Engine {
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
+            self.watch_memory(Instant::now());
+            crate::telemetry::tell_suppressed();
             if let Some(exit) = self.drained().await? {
                 return Ok(exit);
             }
@@ -149,6 +162,7 @@ impl Engine {
                 },
                 _ = terminate.recv() => self.obey(Order::Drain {
                     within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+                    replaced: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
             }
@@ -157,7 +171,8 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match (order, self.claiming) {
-            (Order::Drain { within_ms }, Claiming::Yes | Claiming::Paused) => {
+            (Order::Drain { within_ms, replaced }, Claiming::Yes | Claiming::Paused) => {
+                self.replaced = replaced;
                 self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
             }
             (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
@@ -176,6 +191,7 @@ impl Engine {
             Event::Runner(number, said) => self.runner_said(number, said),
             Event::Zygote(number, said) if number == self.zygote_number => self.zygote_said(said),
             Event::Zygote(..) => {}
+            Event::RunnerDied(pid, death) => self.runner_buried(pid, &death),
             Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
             Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
         }
@@ -204,6 +220,7 @@ impl Engine {
         if self.exchange.is_connected() {
             sooner(self.look_due());
         }
+        sooner(self.memory.look_at);
         if let Claiming::Draining(deadline) = self.claiming {
             let passed = self.handed_back.is_some();
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));
@@ -219,7 +236,12 @@ impl Engine {
     }
 
     fn tell_ready(&mut self) {
-        let ready = self.exchange.looked() && self.slots.iter().all(|slot| slot.is_warm(self.python()));
+        // Who is paused from the start has no look to wait for.
+        let looked = match self.claiming {
+            Claiming::Paused => self.exchange.could_look(),
+            Claiming::Yes | Claiming::Draining(_) => self.exchange.looked(),
+        };
+        let ready = looked && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
             self.reports.send(Report::Ready);

@@ -35,10 +35,10 @@ const MAX_SETTLEMENTS: usize = 500;
 pub struct Exchange {
     pub(super) connection: Option<Connection>,
     /// Number of the present connection, from 1: what was sent on an earlier one and comes late does nothing.
-    number: u64,
+    pub(super) number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
-    stale: Stale,
+    pub(super) stale: Stale,
     pub(super) stepper: Stepper,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
     pub(super) suspects: Vec<String>,
@@ -153,6 +153,11 @@ impl Exchange {
         self.looked && self.connection.is_some()
     }
 
+    /// It has a lease, so that it may look for messages.
+    pub fn could_look(&self) -> bool {
+        self.leased && self.connection.is_some()
+    }
+
     /// The server's clock, milliseconds since 1970.
     pub fn now(&self) -> i64 {
         self.clock.0 + i64::try_from(self.clock.1.elapsed().as_millis()).unwrap_or(0)
@@ -168,7 +173,7 @@ impl Exchange {
 }
 
 impl Engine {
-    /// Does with Redis what is due: connects, beats, recovers, steps.
+    /// Does with Redis what is due: connects, beats, recovers, steps, notes what is about to start for good.
     pub(super) async fn exchange_if_due(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         if self.exchange.connection.is_none() {
@@ -190,6 +195,8 @@ impl Engine {
         self.absorb(stepped)?;
         let watched = self.watch_or_not().await;
         self.absorb(watched)?;
+        let noted = self.note_starts().await;
+        self.absorb(noted)?;
         self.exchange.well();
         Ok(())
     }
@@ -211,7 +218,7 @@ impl Engine {
     }
 
     /// An outage is waited out; everything else ends the worker.
-    fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+    pub(super) fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
         match result {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {
@@ -286,14 +293,13 @@ impl Engine {
         if pulse.waiting > 0 {
             (self.look, self.gaze.wanted) = (true, true);
         }
-        self.reports.update(|figures| figures.waiting = pulse.waiting);
+        self.reports.update(|figures| {
+            (figures.waiting, figures.tenants) = (pulse.waiting, Some(pulse.tenants));
+        });
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
         if pulse.stale > 0 {
-            let restored = exchange.stale.restore(connection).await?;
-            if restored > 0 {
-                tracing::warn!("put back {restored} messages of Celery workers that died");
-            }
+            self.restore_stale().await?;
         }
         self.recover_owners().await
     }
@@ -303,6 +309,9 @@ impl Engine {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let want = if claims { self.free().min(WANT_MAX) } else { 0 };
         let look = self.reach();
+        if self.claiming != Claiming::Yes {
+            self.filings.clear(); // what was seen stays where it is, for others
+        }
         if self.handed_back.is_some() && self.busy() > 0 {
             return Ok(()); // all that is handed back goes in one step, in order
         }
@@ -327,6 +336,7 @@ impl Engine {
             settlements: &self.outbox[..batch],
             filings: &self.filings,
             look,
+            unseen: true,
             expected: self.expected,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;

@@ -1,5 +1,6 @@
 //! What becomes of a message that was just claimed. Pure.
 
+use crate::broker::Reason;
 use crate::config::Config;
 use crate::message::body::{self, Arguments};
 use crate::message::{Malformed, Message, time};
@@ -23,37 +24,6 @@ pub enum Plan {
     Lost,
     /// To the dead letters, unread.
     Dead(Reason, String),
-}
-
-/// Why a message is in the dead letters; the word is part of the interface of `fairstalk dead`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// It can't be decoded.
-    Malformed,
-    /// Its content type is not accepted.
-    Refused,
-    /// It is larger than allowed.
-    TooLarge,
-    /// No such task.
-    UnknownTask,
-    /// Its runner died too often.
-    Lost,
-    /// A command task with a callback, chain or chord, which only Celery can go on with.
-    Canvas,
-}
-
-impl Reason {
-    /// The word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Reason::Malformed => "malformed",
-            Reason::Refused => "refused-content-type",
-            Reason::TooLarge => "too-large",
-            Reason::UnknownTask => "unknown-task",
-            Reason::Lost => "runner-lost",
-            Reason::Canvas => "command-in-canvas",
-        }
-    }
 }
 
 /// Decides; `now` is the broker's clock in milliseconds since 1970.

@@ -7,7 +7,7 @@ use crate::message::Message;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Messages looked at in one step at most: the script stays under 2 ms with them.
+/// Messages looked at in one step at most: reading them keeps neither Redis nor the worker from others for long.
 const LOOK_MAX: usize = 500;
 
 /// Bytes to look at in one step, about.
@@ -57,11 +57,14 @@ impl Engine {
     /// When to look for new messages, or to file what was seen. A free slot is reason to look at once; without one,
     /// what is new is filed all the same, so that its tenant is known when a slot gets free.
     pub(super) fn look_due(&self) -> Option<Instant> {
+        if self.claiming != Claiming::Yes {
+            return None;
+        }
         if !self.filings.is_empty() {
             return Some(Instant::now());
         }
         let known = !self.python() || self.registry.is_some(); // positions of parameters are the application's
-        let due = self.gaze.due().filter(|_| known && self.claiming == Claiming::Yes)?;
+        let due = self.gaze.due().filter(|_| known)?;
         Some(if self.exchange.watching() && self.free() > 0 { Instant::now() } else { due })
     }
 

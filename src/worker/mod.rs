@@ -11,12 +11,17 @@ pub mod exchange;
 mod health;
 pub mod intake;
 mod lanes;
+pub mod letter;
 pub mod link;
+pub mod memory;
 pub mod recovery;
+pub mod rules;
 pub mod runners;
 pub mod settle;
 pub mod slots;
+pub mod starts;
 pub mod story;
+pub mod tail;
 pub mod work;
 
 use crate::channel::{Exit, Order, Report};
@@ -55,7 +60,7 @@ async fn run() -> Exit {
         // Executed through /proc/self/exe, it would be "exe" to ps and top. Cosmetic, so failure is ignored.
         let _ = prctl::set_name(&short);
     }
-    crate::telemetry::init(&name, start.config.log.level, start.config.log.format);
+    crate::telemetry::init(&name, &start.config.log);
     if health::speaks(&start) {
         tokio::task::spawn_local(health::warn(start.config.clone()));
     }
@@ -68,6 +73,7 @@ async fn run() -> Exit {
         reports.send(Report::Failed { exit, message });
         exit
     });
+    crate::telemetry::tell_all_suppressed();
     reports.flush().await;
     exit
 }

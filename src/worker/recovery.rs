@@ -2,11 +2,14 @@
 
 use super::engine::Engine;
 use super::exchange::Trouble;
-use super::intake::Reason;
+use super::letter::Letter;
 use super::story;
-use crate::broker::{Action, Claim, Settlement, Step};
+use crate::broker::{Action, Claim, Reason, Settlement, Step, Store};
+use crate::config::Results;
 use crate::fairness::flow;
 use crate::message::{Message, rewrite};
+use crate::results::{self, State};
+use crate::runner::worker_lost;
 use crate::telemetry::fields;
 
 impl Engine {
@@ -47,6 +50,16 @@ impl Engine {
         self.exchange.suspects.append(&mut self.fencing);
     }
 
+    /// What stock workers on the same queues held for too long goes back to its lists.
+    pub(super) async fn restore_stale(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
+        let restored = self.exchange.stale.restore(connection).await?;
+        if restored > 0 {
+            tracing::warn!("put back {restored} messages of Celery workers that died");
+        }
+        Ok(())
+    }
+
     /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted. One that has
     /// taken its worker with it too often is recognised by whoever claims it next, who also tells its caller.
     pub(super) async fn recover_owners(&mut self) -> Result<(), Trouble> {
@@ -77,7 +90,7 @@ impl Engine {
             let now = self.exchange.now();
             // The latest first, which costs least: each goes in front of the one before.
             let settlements: Vec<Settlement> =
-                claims.into_iter().rev().map(|claim| self.given_back(claim, now)).collect();
+                claims.into_iter().rev().map(|claim| self.given_back(owner, claim, now)).collect();
             let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
             let step = Step::settling(owner, &settlements);
             self.exchange.stepper.call(connection, &step).await?;
@@ -89,23 +102,60 @@ impl Engine {
         Ok(())
     }
 
-    fn given_back(&self, claim: Claim, now: i64) -> Settlement {
+    /// What becomes of a claim whose owner is dead. One whose task was started for good is not run again: it
+    /// becomes a dead letter, and whoever waits for its result is told.
+    pub(super) fn given_back(&self, owner: &str, claim: Claim, now: i64) -> Settlement {
         let queue = self.exchange.keys.queue_of(&claim.list).to_owned();
+        let registry = self.registry.as_ref();
+        if claim.started {
+            let why = "its worker died while it ran, or just before it began";
+            let reason = Reason::AtMostOnce;
+            let (entry, stores, raw) = match Message::parse(claim.raw) {
+                Ok(message) => {
+                    let entry = Letter::of_message(reason, why, &queue, &message, now).write(&self.start, registry);
+                    let text = format!("Worker exited prematurely: {why}.");
+                    (entry, self.results_of_lost(&message, &text), message.raw)
+                }
+                Err((_, raw)) => (Letter::new(reason, why, &queue, now).write(&self.start, registry), Vec::new(), raw),
+            };
+            let flow = claim.flow.unwrap_or_else(|| flow::of_queue(&queue));
+            let action = Action::Dead { message: raw, entry };
+            return Settlement { stores, ..Settlement::new(claim.sequence, flow, None, action) };
+        }
         let mut flow = claim.flow;
         let action = match Message::parse(claim.raw) {
             // Once more than that: even telling its caller takes the worker with it.
             Ok(message) if message.deliveries >= self.start.config.delivery.max_deliveries => {
                 let text = format!("its worker died {} times while it ran", message.deliveries + 1);
-                let entry = story::entry(&self.start, Reason::Lost, &text, &queue, Some(&message), now);
+                let letter = Letter::of_message(Reason::Lost, &text, &queue, &message, now);
+                let entry = letter.write(&self.start, registry);
                 Action::Dead { message: message.raw, entry }
             }
             Ok(message) => {
-                flow.get_or_insert_with(|| self.flow_of(&message, &queue));
+                let flow = flow.get_or_insert_with(|| self.flow_of(&message, &queue));
+                story::recovered(&self.start, owner, &queue, &message, flow::tenant_of(flow));
                 Action::Front(rewrite::redelivered(&message, true))
             }
             // Whoever claims it next sees for himself.
             Err((_, raw)) => Action::Front(raw),
         };
         Settlement::new(claim.sequence, flow.unwrap_or_else(|| flow::of_queue(&queue)), None, action)
+    }
+
+    /// The result of a task that was lost with its worker, written here: no runner has anything to do with it any more.
+    /// Chords and errbacks of a Python task don't learn of it, as under Celery, which tells nobody at all.
+    fn results_of_lost(&self, message: &Message, text: &str) -> Vec<Store> {
+        let (exception, config) = (worker_lost(text), &self.start.config);
+        let state = State::Failure(&exception, "");
+        if config.tasks.contains_key(&message.headers.task) {
+            return self.results_of(message, &state);
+        }
+        let prefix = self.registry.as_ref().filter(|registry| registry.results_db.is_some());
+        let Some(prefix) = prefix.and_then(|registry| registry.results_prefix.clone()) else { return Vec::new() };
+        if message.headers.ignore_result == Some(true) {
+            return Vec::new();
+        }
+        let results = Results { key_prefix: prefix, ..config.results.clone() };
+        vec![results::store(&results, message, &state, self.exchange.now())]
     }
 }

@@ -1,19 +1,21 @@
 //! The life of the Python runners: started, heard, limited, buried, replaced.
 
 use super::engine::{Claiming, Engine, Event, Failure};
-use super::intake::Reason;
+use super::letter::{Death, Letter};
+use super::rules::Rules;
 use super::slots::{RunnerState, slot_of};
 use super::story;
-use super::work::{Phase, Record};
-use crate::broker::{Action, Settlement, Store};
+use super::work::{Phase, Record, Then, Work};
+use crate::broker::{Action, Reason, Settlement, Store};
 use crate::channel::Exit;
 use crate::message::rewrite;
 use crate::runner::Said;
 use crate::runner::python::{PythonRunner, Wanted, Zygote, ZygoteSaid};
-use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
 use rustix::process::Signal;
 use std::time::Instant;
+
+/// Why a task was killed that is not handed back.
+pub(super) const OVER: &str = "it was killed because [workers] drain_timeout was over";
 
 impl Engine {
     /// Connects to the zygote. It answers with the registry once the application is imported.
@@ -51,13 +53,38 @@ impl Engine {
                 }
             }
             ZygoteSaid::Exited { pid, status } => {
-                let dead = |runner: &mut PythonRunner| runner.pid == Some(pid);
-                if let Some(index) = self.slots.iter_mut().position(|slot| slot.runner.process().is_some_and(dead)) {
-                    self.runner_died(index, &describe(pid, status));
+                let death = Death::of(pid, status);
+                let Some(index) = self.slot_of_runner(pid) else { return };
+                let slot = &mut self.slots[index];
+                match (&slot.work, slot.runner.process()) {
+                    (Some(_), Some(runner)) => {
+                        // What it said last may be its explanation: it is heard first.
+                        let (said, tell) = (runner.last_words(), self.tell.clone());
+                        slot.runner.dies();
+                        tokio::task::spawn_local(async move {
+                            said.await;
+                            // Fails only when the worker has ended.
+                            let _ = tell.send(Event::RunnerDied(pid, death));
+                        });
+                    }
+                    _ => self.runner_died(index, &death),
                 }
             }
             ZygoteSaid::Fenced { owner } => self.fenced(&owner),
             ZygoteSaid::Closed => self.zygote_died(),
+        }
+    }
+
+    fn slot_of_runner(&mut self, pid: u32) -> Option<usize> {
+        let is = |runner: &mut PythonRunner| runner.pid == Some(pid);
+        self.slots.iter_mut().position(|slot| slot.runner.process().is_some_and(is))
+    }
+
+    /// A runner is dead, and all it said has been heard.
+    pub(super) fn runner_buried(&mut self, pid: u32, death: &Death) {
+        // If the zygote has died meanwhile, it has no slot any more.
+        if let Some(index) = self.slot_of_runner(pid) {
+            self.runner_died(index, death);
         }
     }
 
@@ -73,7 +100,7 @@ impl Engine {
             }
             slot.runner = RunnerState::Absent;
             if slot.work.as_ref().is_some_and(|work| !matches!(work.phase, Phase::Command(_))) {
-                self.hand_back(index, false);
+                self.hand_back(index, false, "the Python zygote died while it ran");
             }
         }
         self.waiting("waiting for the Python zygote".into());
@@ -95,7 +122,8 @@ impl Engine {
             let tell = self.tell.clone();
             let tell = move |said| drop(tell.send(Event::Runner(number, said)));
             let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner };
-            match PythonRunner::start(zygote, &wanted, tell).await {
+            let leaf = self.memory.leaf(self.start.config.workers.memory_limit);
+            match PythonRunner::start(zygote, &wanted, leaf, tell).await {
                 Ok(runner) => slot.runner = RunnerState::Starting(runner),
                 Err(error) => {
                     tracing::error!(%error, "can't start a runner");
@@ -120,14 +148,20 @@ impl Engine {
             Said::Ended(ended) => self.python_ended(index, ended),
             Said::Store(store) => {
                 if let Some(work) = &self.slots[index].work {
-                    let settlement = work.settlement(0.0, Action::Store);
+                    let settlement = work.settlement(Action::Store);
                     self.store_now(settlement, store);
                 }
             }
             Said::Log { level, logger, text } => {
-                story::logged(&self.start, self.slots[index].work.as_ref(), level, &logger, &text);
+                let work = &mut self.slots[index].work;
+                story::logged(&self.start, work.as_ref(), level, &logger, &text);
+                keep(work, &text);
             }
-            Said::Output(line) => story::wrote(&self.start, self.slots[index].work.as_ref(), &line),
+            Said::Output(line) => {
+                let work = &mut self.slots[index].work;
+                story::wrote(&self.start, work.as_ref(), &line);
+                keep(work, &line);
+            }
             // Its exit status follows from the zygote, and with it the decision.
             Said::Closed => {}
         }
@@ -143,15 +177,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn command_wrote(&self, sequence: u64, line: &str) {
-        let work = self.slot_of_claim(sequence).and_then(|index| self.slots[index].work.as_ref());
-        story::wrote(&self.start, work, line);
+    pub(super) fn command_wrote(&mut self, sequence: u64, line: &str) {
+        let Some(index) = self.slot_of_claim(sequence) else { return story::wrote(&self.start, None, line) };
+        let work = &mut self.slots[index].work;
+        story::wrote(&self.start, work.as_ref(), line);
+        keep(work, line);
     }
 
     /// A runner is dead: its task is handed back, or recorded as lost, and another takes its place.
-    fn runner_died(&mut self, index: usize, how: &str) {
+    fn runner_died(&mut self, index: usize, death: &Death) {
+        let how = &death.words;
         let slot = &mut self.slots[index];
         let retired = matches!(slot.runner, RunnerState::Retiring(_));
+        let killed = slot.runner.process().and_then(|runner| runner.leaf.as_ref()?.outgrown());
         slot.runner_died(Instant::now());
         if retired {
             slot.failures = 0;
@@ -165,26 +203,49 @@ impl Engine {
                 self.bury(index, Reason::Lost, &text);
             }
             Phase::Recording(_) | Phase::Command(_) => {}
-            Phase::Stopping => self.hand_back(index, false),
+            Phase::Stopping => self.hand_back(index, false, OVER),
+            Phase::Noting(_) => self.hand_back(index, false, "its runner died before it started"),
+            Phase::Python if work.outgrown.or(killed).is_some() => {
+                let peak = work.outgrown.or(killed).unwrap_or_default();
+                self.python_outgrew(index, peak);
+            }
             Phase::Python => {
                 story::lost(&self.start, work, how);
-                if work.message.deliveries + 1 < self.start.config.delivery.max_deliveries {
-                    return self.hand_back(index, true);
+                let (rules, deliveries) = (work.rules, work.message.deliveries + 1);
+                if rules.again_when_lost && deliveries < self.start.config.delivery.max_deliveries {
+                    return self.hand_back(index, true, "");
                 }
-                let text = format!("Worker exited prematurely: {how}.");
-                let why =
-                    format!("its runner died {} times while it ran, the last time: {how}", work.message.deliveries + 1);
-                let now = self.exchange.now();
-                let dead = story::entry(&self.start, Reason::Lost, &why, &work.queue, Some(&work.message), now);
-                work.phase = Phase::Recording(Record { why: "lost", text, dead: Some(dead), given: false });
+                let (reason, why) = match rules {
+                    Rules { once: true, .. } => (Reason::AtMostOnce, format!("its runner died while it ran: {how}")),
+                    Rules { again_when_lost: false, .. } => {
+                        let why = format!("its runner died while it ran, and it has no reject_on_worker_lost: {how}");
+                        (Reason::Lost, why)
+                    }
+                    _ => {
+                        let why = format!("its runner died {deliveries} times while it ran, the last time: {how}");
+                        (Reason::Lost, why)
+                    }
+                };
+                self.give_up(index, reason, &why, Some(death));
             }
         }
     }
 
-    /// Puts the message of a slot back to the front of its list.
-    pub(super) fn hand_back(&mut self, index: usize, counted: bool) {
-        if let Some(work) = self.slots[index].work.take() {
-            self.outbox.push(work.settlement(work.ran(), Action::Front(rewrite::redelivered(&work.message, counted))));
+    /// Puts the message of a slot back to the front of its list; or, if it was started for good, gives it up, for
+    /// this reason.
+    pub(super) fn hand_back(&mut self, index: usize, counted: bool, why: &str) {
+        match &mut self.slots[index].work {
+            Some(Work { noted: true, phase: Phase::Recording(record), .. }) => record.given = false,
+            Some(Work { noted: true, .. }) => self.give_up(index, Reason::AtMostOnce, why, None),
+            work => {
+                if let Some(work) = work.take() {
+                    if !counted {
+                        story::handed_back(&self.start, &work); // else it is told already how it was lost
+                    }
+                    let back = Action::Front(rewrite::redelivered(&work.message, counted));
+                    self.outbox.push(work.settlement(back));
+                }
+            }
         }
     }
 
@@ -197,7 +258,17 @@ impl Engine {
                 (Phase::Python, Some((limit, seconds))) if now >= limit => {
                     story::over_limit(&self.start, work, seconds);
                     work.hard_limit = None;
-                    let record = Record { why: "time-limit", text: seconds.to_string(), dead: None, given: false };
+                    let again = work.message.deliveries + 1 < self.start.config.delivery.max_deliveries;
+                    let then = match work.rules {
+                        Rules { again_after_timeout: true, .. } if again => Then::Again,
+                        Rules { again_after_timeout: false, keep_failed: false, .. } => Then::Ack,
+                        _ => {
+                            let (why, now) = (format!("over its hard time limit of {seconds} s"), self.exchange.now());
+                            let letter = Letter::of_work(Reason::Failed, &why, work, now);
+                            Then::Dead(letter.write(&self.start, self.registry.as_ref()))
+                        }
+                    };
+                    let record = Record { why: "time-limit", text: seconds.to_string(), then, given: false };
                     work.phase = Phase::Recording(record);
                     if let Some(runner) = runner {
                         runner.signal(Signal::KILL);
@@ -223,8 +294,10 @@ impl Engine {
     /// A runner that has done its share goes, and a fresh one comes.
     pub(super) fn retire_if_old(&mut self, index: usize) {
         let limit = self.start.config.python.as_ref().and_then(|python| python.max_tasks_per_runner);
+        let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
+        let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if limit.is_some_and(|limit| slot.finished >= limit)
+        if (bloated || limit.is_some_and(|limit| slot.finished >= limit))
             && slot.runner.retire()
             && let Some(runner) = slot.runner.process()
         {
@@ -236,7 +309,9 @@ impl Engine {
     pub(super) fn kill(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let Some(work) = &mut slot.work else { return };
-        match std::mem::replace(&mut work.phase, Phase::Stopping) {
+        match &work.phase {
+            Phase::Noting(_) => return self.hand_back(index, false, OVER),
+            Phase::Recording(_) if work.noted => return, // its end is about to be told
             Phase::Command(command) => command.kill(),
             Phase::Python | Phase::Recording(_) | Phase::Stopping => {
                 if let Some(runner) = slot.runner.process() {
@@ -244,15 +319,13 @@ impl Engine {
                 }
             }
         }
+        work.phase = Phase::Stopping;
     }
 }
 
-/// A wait status in Celery's words (`billiard.common.human_status`).
-fn describe(pid: u32, status: i32) -> String {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(0));
-    match WaitStatus::from_raw(pid, status) {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {} ({})", signal as i32, signal.as_str()),
-        Ok(WaitStatus::Exited(_, code)) => format!("exitcode {code}"),
-        _ => format!("wait status {status:#x}"),
+/// Keeps the last lines of a task.
+fn keep(work: &mut Option<Work>, text: &str) {
+    if let Some(work) = work {
+        work.tail.push(text);
     }
 }

@@ -1,12 +1,14 @@
 //! From the end of a task to what becomes of its message.
 
 use super::engine::Engine;
-use super::intake::Reason;
+use super::letter::{Death, Letter};
+use super::runners::OVER;
 use super::story;
-use super::work::{Phase, Record, Work};
-use crate::broker::{Action, Claim, Settlement, Store};
+use super::work::{Phase, Record, Then, Work};
+use crate::broker::{Action, Claim, Reason, Settlement, Store};
 use crate::config::CommandTask;
 use crate::fairness::flow;
+use crate::memory::cgroup::Leaf;
 use crate::message::{Message, rewrite};
 use crate::results::{self, State};
 use crate::runner::command::{self, CommandExit, Verdict};
@@ -14,8 +16,11 @@ use crate::runner::{Detail, Ended, Exception, Outcome};
 use serde_json::json;
 
 impl Engine {
-    /// Gives a claim back as it came.
+    /// Gives a claim back as it came; one that was started for good, and that we have lost sight of, is never run again.
     pub(super) fn untouched(&self, claim: Claim) -> Settlement {
+        if claim.started {
+            return self.given_back(&self.start.owner, claim, self.exchange.now());
+        }
         let queue = self.exchange.keys.queue_of(&claim.list);
         let mut flow = claim.flow;
         let action = match Message::parse(claim.raw) {
@@ -35,35 +40,60 @@ impl Engine {
         slot.failures = 0;
         slot.finished += 1;
         let Some(work) = slot.work.take() else { return };
-        let settlement = work.settlement(self.charge(&work), Action::Ack);
+        self.learn_cost(&work);
+        let settlement = work.settlement(Action::Ack);
         if !matches!(work.phase, Phase::Recording(_)) {
             story::ended(&self.start, &work, &ended);
         }
-        let action = match (work.phase, ended.outcome) {
-            (Phase::Recording(Record { dead: Some(entry), .. }), _) => {
-                Action::Dead { message: work.message.raw, entry }
-            }
-            (Phase::Recording(_), _) => Action::Ack,
-            (_, Outcome::Requeued) => Action::Back(rewrite::redelivered(&work.message, false)),
-            (_, Outcome::Refused) => {
-                let (now, why) = (self.exchange.now(), &ended.detail.exception);
-                let entry = story::entry(&self.start, Reason::Malformed, why, &work.queue, Some(&work.message), now);
-                Action::Dead { message: work.message.raw, entry }
-            }
-            _ => Action::Ack,
-        };
+        let action = self.after_python(work, &ended);
         self.count(ended.outcome);
         self.outbox.push(Settlement { action, stores: ended.stores, ..settlement });
         self.retire_if_old(index);
+    }
+
+    /// What becomes of the message of a Python task that has ended.
+    fn after_python(&self, work: Work, ended: &Ended) -> Action {
+        let (reason, why) = match (&work.phase, ended.outcome) {
+            (Phase::Recording(_), _) => {
+                let Phase::Recording(Record { then, .. }) = work.phase else { return Action::Ack };
+                return match then {
+                    Then::Ack => Action::Ack,
+                    Then::Again => Action::Back(rewrite::redelivered(&work.message, true)),
+                    Then::Dead(entry) => Action::Dead { message: work.message.raw, entry },
+                };
+            }
+            (_, Outcome::Requeued) if work.noted => {
+                (Reason::Rejected, "it wants to be queued again, but is delivered at most once")
+            }
+            (_, Outcome::Requeued) => return Action::Back(rewrite::redelivered(&work.message, false)),
+            (_, Outcome::Refused) => (Reason::Malformed, ended.detail.exception.as_str()),
+            (_, Outcome::Failure) if work.rules.keep_failed && !ended.detail.expected => {
+                (Reason::Failed, ended.detail.exception.as_str())
+            }
+            (_, Outcome::Rejected) if work.rules.keep_failed => (Reason::Rejected, ended.detail.exception.as_str()),
+            _ => return Action::Ack,
+        };
+        let letter = Letter::of_work(reason, why, &work, self.exchange.now());
+        let letter = letter.failed(&ended.detail.exception, ended.detail.traceback.as_deref());
+        let entry = letter.write(&self.start, self.registry.as_ref());
+        Action::Dead { message: work.message.raw, entry }
     }
 
     /// A command has ended.
     pub(super) fn command_ended(&mut self, sequence: u64, exit: &CommandExit) {
         let Some(index) = self.slot_of_claim(sequence) else { return };
         if self.is_stopping(index) && !succeeded(exit) {
-            return self.hand_back(index, false);
+            return self.hand_back(index, false, OVER);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        let killed = match &work.phase {
+            Phase::Command(command) => command.leaf.as_ref().and_then(Leaf::outgrown),
+            _ => None,
+        };
+        if let Some(peak) = killed.or(work.outgrown).filter(|_| !succeeded(exit)) {
+            self.count(Outcome::Failure);
+            return self.command_outgrew(work, peak);
+        }
         let Some(task) = self.start.config.tasks.get(&work.message.headers.task).cloned() else { return };
         let verdict = match work.hard_limit {
             Some((limit, seconds)) if std::time::Instant::now() >= limit && !succeeded(exit) => {
@@ -90,7 +120,8 @@ impl Engine {
         };
         if retries >= task.max_retries {
             let ended = end(Outcome::Failure, exit, detail);
-            return self.settle_command(work, &State::Failure(exception, &exit.stderr), Action::Ack, &ended);
+            let action = self.after_failed_command(work, exit, &ended.detail);
+            return self.settle_command(work, &State::Failure(exception, &exit.stderr), action, &ended);
         }
         let wait = command::retry_wait(task, retries, fastrand::f64());
         let due = self.exchange.now() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2);
@@ -98,6 +129,21 @@ impl Engine {
         let ended = end(Outcome::Retry, exit, detail);
         let action = Action::Delay { message: rewrite::retried(&work.message, due), due };
         self.settle_command(work, &State::Retry(exception, &exit.stderr), action, &ended);
+    }
+
+    /// What becomes of the message of a command that has failed for good.
+    fn after_failed_command(&self, work: &Work, exit: &CommandExit, detail: &Detail) -> Action {
+        if !work.rules.keep_failed {
+            return Action::Ack;
+        }
+        let mut letter = Letter::of_work(Reason::Failed, &detail.exception, work, self.exchange.now());
+        let death = exit.status.map(|status| Death::of_command(work.pid, status));
+        if let Some(death) = &death {
+            letter = letter.died(death);
+        }
+        let entry = letter.failed(&detail.exception, detail.traceback.as_deref());
+        let entry = entry.write(&self.start, self.registry.as_ref());
+        Action::Dead { message: work.message.raw.clone(), entry }
     }
 
     /// The result to store for a task that Celery doesn't run; none if nobody wants it.
@@ -111,24 +157,22 @@ impl Engine {
     fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
         story::ended(&self.start, work, ended);
         self.count(ended.outcome);
+        self.learn_cost(work);
         let stores = self.results_of(&work.message, state);
-        let settlement = work.settlement(self.charge(work), action);
-        self.outbox.push(Settlement { stores, ..settlement });
+        self.outbox.push(Settlement { stores, ..work.settlement(action) });
     }
 
     /// Takes the task out of a slot and puts its message to the dead letters.
     pub(super) fn bury(&mut self, index: usize, reason: Reason, text: &str) {
         let Some(work) = self.slots[index].work.take() else { return };
-        let entry = story::entry(&self.start, reason, text, &work.queue, Some(&work.message), self.exchange.now());
-        let settlement = work.settlement(work.ran(), Action::Ack);
-        self.outbox.push(Settlement { action: Action::Dead { message: work.message.raw, entry }, ..settlement });
+        let letter = Letter::of_work(reason, text, &work, self.exchange.now());
+        let entry = letter.write(&self.start, self.registry.as_ref());
+        self.settle(work, |message| Action::Dead { message, entry });
     }
 
-    /// What a task that has ended costs its tenant, milliseconds; also what the next one is expected to take.
-    fn charge(&mut self, work: &Work) -> f64 {
-        let ran = work.ran();
-        self.expected += (ran - self.expected) / 16.0;
-        ran
+    /// The next task of a tenant that has run none is expected to take what tasks take here, about.
+    fn learn_cost(&mut self, work: &Work) {
+        self.expected += (work.ran() - self.expected) / 16.0;
     }
 
     /// Slot in which the message of a claim is under way.

@@ -40,13 +40,18 @@ pub enum RunnerState {
     Ready(PythonRunner),
     /// Asked to go; its end is awaited.
     Retiring(PythonRunner),
+    /// Dead while it had a task; what it said last is still being heard.
+    Dying(PythonRunner),
 }
 
 impl RunnerState {
     /// The process, if there is one.
     pub fn process(&mut self) -> Option<&mut PythonRunner> {
         match self {
-            RunnerState::Starting(runner) | RunnerState::Ready(runner) | RunnerState::Retiring(runner) => Some(runner),
+            RunnerState::Starting(runner)
+            | RunnerState::Ready(runner)
+            | RunnerState::Retiring(runner)
+            | RunnerState::Dying(runner) => Some(runner),
             RunnerState::Absent | RunnerState::Waiting(_) => None,
         }
     }
@@ -57,6 +62,14 @@ impl RunnerState {
     pub fn started(&mut self) {
         *self = match std::mem::take(self) {
             RunnerState::Starting(runner) => RunnerState::Ready(runner),
+            other => other,
+        };
+    }
+
+    /// A ready runner is dead: it must not get another task before it is replaced.
+    pub fn dies(&mut self) {
+        *self = match std::mem::take(self) {
+            RunnerState::Ready(runner) => RunnerState::Dying(runner),
             other => other,
         };
     }

@@ -1,10 +1,9 @@
-//! What the worker tells people: a task's story in the log, its entry in the dead letters, its own figures.
+//! What the worker tells people: a task's story in the log, its own figures.
 
-use super::intake::Reason;
 use super::work::Work;
 use crate::channel::{Beat, Start};
 use crate::config::TaskLines;
-use crate::message::Message;
+use crate::message::{Message, time};
 use crate::runner::{Ended, Outcome};
 use crate::telemetry::fields;
 use serde_json::json;
@@ -26,15 +25,28 @@ macro_rules! tell {
     };
 }
 
-/// A task is given to its runner.
+/// A task is given to its runner: nothing is claimed before a slot is free, so that is one moment.
 pub fn started(start: &Start, work: &Work) {
     if start.config.log.tasks == TaskLines::All {
         tell!(info, start, work, {}, "started");
     }
 }
 
+/// A message's time has not come: it waits in Redis.
+pub fn delayed(start: &Start, work: &Work, due: i64) {
+    if start.config.log.tasks == TaskLines::All {
+        tell!(info, start, work, { fields::OUTCOME => "delayed" }, "claimed and put off until {}", time::format(due));
+    }
+}
+
+/// A message came too late.
+pub fn expired(start: &Start, work: &Work) {
+    tell!(info, start, work, { fields::OUTCOME => "expired" }, "expired before it could start");
+}
+
 /// A task has ended.
 pub fn ended(start: &Start, work: &Work, ended: &Ended) {
+    dropped(start, work);
     let runtime = u64::try_from(ended.runtime.as_millis()).unwrap_or(u64::MAX);
     let word = ended.outcome.word();
     let detail = &ended.detail;
@@ -59,6 +71,7 @@ pub fn ended(start: &Start, work: &Work, ended: &Ended) {
 
 /// A task's runner died under it.
 pub fn lost(start: &Start, work: &Work, how: &str) {
+    dropped(start, work);
     let deliveries = work.message.deliveries + 1;
     let most = start.config.delivery.max_deliveries;
     tell!(error, start, work, { fields::OUTCOME => "lost" }, "its runner died: {how} (delivery {deliveries} of {most})");
@@ -66,7 +79,36 @@ pub fn lost(start: &Start, work: &Work, how: &str) {
 
 /// A task is killed for its time limit.
 pub fn over_limit(start: &Start, work: &Work, seconds: f64) {
+    dropped(start, work);
     tell!(error, start, work, { fields::OUTCOME => "time-limit" }, "killed: hard time limit of {seconds} s exceeded");
+}
+
+/// A task was killed for using too much memory.
+pub fn outgrew(start: &Start, work: &Work, why: &str, peak: u64) {
+    dropped(start, work);
+    tell!(error, start, work, { fields::OUTCOME => "oom", fields::MEMORY_PEAK => peak }, "killed: {why}");
+}
+
+/// A task that ran goes back to the front of its queue, as it came.
+pub fn handed_back(start: &Start, work: &Work) {
+    dropped(start, work);
+    tell!(warn, start, work, { fields::OUTCOME => "handed-back" }, "handed back to the front of its queue");
+}
+
+/// What a dead worker held goes back to the front of its queue.
+pub fn recovered(start: &Start, owner: &str, queue: &str, message: &Message, tenant: Option<&str>) {
+    let (deliveries, most) = (message.deliveries + 1, start.config.delivery.max_deliveries);
+    tracing::warn!(
+        { fields::TASK_ID } = message.headers.id,
+        { fields::TASK_NAME } = message.headers.task,
+        { fields::QUEUE } = queue,
+        { fields::TENANT } = tenant,
+        { fields::WORKER } = start.worker,
+        { fields::ATTEMPT } = message.headers.attempt(),
+        { fields::OUTCOME } = "recovered",
+        { fields::OWNER } = owner,
+        "its worker died: back to the front of its queue (delivery {deliveries} of {most})"
+    );
 }
 
 /// A record of Python's logging, of a task if one is under way.
@@ -79,8 +121,12 @@ pub fn logged(start: &Start, work: Option<&Work>, level: u32, logger: &str, text
             _ => tracing::debug!({ fields::WORKER } = start.worker, { fields::LOGGER } = logger, "{text}"),
         };
     };
+    if !passes(start, work) {
+        return;
+    }
     match level {
-        40.. => tell!(error, start, work, { fields::LOGGER => logger }, "{text}"),
+        50.. => tell!(error, start, work, { fields::LOGGER => logger, fields::PRIORITY => 2 }, "{text}"),
+        40..50 => tell!(error, start, work, { fields::LOGGER => logger }, "{text}"),
         30..40 => tell!(warn, start, work, { fields::LOGGER => logger }, "{text}"),
         20..30 => tell!(info, start, work, { fields::LOGGER => logger }, "{text}"),
         _ => tell!(debug, start, work, { fields::LOGGER => logger }, "{text}"),
@@ -90,29 +136,31 @@ pub fn logged(start: &Start, work: Option<&Work>, level: u32, logger: &str, text
 /// A line of a task's raw output.
 pub fn wrote(start: &Start, work: Option<&Work>, line: &str) {
     match work {
-        Some(work) => tell!(info, start, work, {}, "{line}"),
-        None => tracing::info!({ fields::WORKER } = start.worker, "{line}"),
+        Some(work) if passes(start, work) => tell!(info, start, work, { fields::LOGGER => "output" }, "{line}"),
+        Some(_) => {}
+        None => tracing::info!({ fields::WORKER } = start.worker, { fields::LOGGER } = "output", "{line}"),
     }
 }
 
-/// Entry of the dead letters, JSON; also tells the log. `now` in milliseconds since 1970.
-pub fn entry(start: &Start, reason: Reason, detail: &str, queue: &str, message: Option<&Message>, now: i64) -> String {
-    let headers = message.map(|message| &message.headers);
-    let (task, id) = (headers.map(|headers| &headers.task), headers.map(|headers| &headers.id));
-    tracing::error!(
-        { fields::TASK_ID } = id.map(String::as_str),
-        { fields::TASK_NAME } = task.map(String::as_str),
-        { fields::QUEUE } = queue,
-        { fields::WORKER } = start.worker,
-        { fields::OUTCOME } = "dead-letter",
-        "to the dead letters, {}: {detail}",
-        reason.word()
-    );
-    json!({
-        "reason": reason.word(), "detail": detail, "task": task, "id": id, "queue": queue, "at": now,
-        "node": start.node, "deliveries": message.map_or(0, |message| message.deliveries),
-    })
-    .to_string()
+/// Counts a line of a task: whether it may have one more. The first that may not is told of.
+fn passes(start: &Start, work: &Work) -> bool {
+    let most = u64::from(start.config.log.task_output);
+    let lines = work.lines.get() + 1;
+    work.lines.set(lines);
+    if most > 0 && lines == most + 1 {
+        tell!(warn, start, work, {}, "it has written {most} lines; what it writes from here on is dropped");
+    }
+    most == 0 || lines <= most
+}
+
+/// Tells how many lines of a task were dropped.
+fn dropped(start: &Start, work: &Work) {
+    let most = u64::from(start.config.log.task_output);
+    let dropped = work.lines.get().saturating_sub(most);
+    if most > 0 && dropped > 0 {
+        let count = crate::telemetry::storm::grouped(dropped);
+        tell!(warn, start, work, { fields::SUPPRESSED => dropped }, "{count} more lines it wrote were dropped");
+    }
 }
 
 /// The worker's figures for `fairstalk status`, JSON.

@@ -1,9 +1,13 @@
 //! A task under way in one slot.
 
+use super::rules::Rules;
+use super::tail::Tail;
 use crate::broker::{Action, Settlement};
 use crate::fairness::flow;
 use crate::message::Message;
+use crate::message::body::Arguments;
 use crate::runner::command::RunningCommand;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,6 +32,18 @@ pub struct Work {
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
     pub hard_limit: Option<(Instant, f64)>,
+    /// Most memory it may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// What it used when it was killed for that, in bytes.
+    pub outgrown: Option<u64>,
+    /// Lines it has written so far.
+    pub lines: Cell<u64>,
+    /// When it is acknowledged, and what becomes of it if it doesn't simply end.
+    pub rules: Rules,
+    /// Redis has noted that it was started for good: it never goes back.
+    pub noted: bool,
+    /// The last lines it said.
+    pub tail: Tail,
     /// How far it is.
     pub phase: Phase,
 }
@@ -43,9 +59,9 @@ impl Work {
         self.started.elapsed().as_secs_f64() * 1000.0
     }
 
-    /// A settlement of it; `ran` in milliseconds.
-    pub fn settlement(&self, ran: f64, action: Action) -> Settlement {
-        Settlement::new(self.sequence, Rc::clone(&self.flow), Some(ran), action)
+    /// A settlement of it, without results.
+    pub fn settlement(&self, action: Action) -> Settlement {
+        Settlement::new(self.sequence, Rc::clone(&self.flow), Some(self.ran()), action)
     }
 
     /// Its limits count: nothing has put an end to it yet.
@@ -57,6 +73,8 @@ impl Work {
 /// How far a task is.
 #[derive(Debug)]
 pub enum Phase {
+    /// It is delivered at most once, and does not start before Redis has noted it. A command has its arguments ready.
+    Noting(Option<Arguments>),
     /// A Python runner runs it.
     Python,
     /// A command runs it.
@@ -74,10 +92,21 @@ pub struct Record {
     pub why: &'static str,
     /// What the exception says.
     pub text: String,
-    /// Entry of the dead letters, if the message goes there.
-    pub dead: Option<String>,
+    /// What becomes of the message then.
+    pub then: Then,
     /// A runner has it.
     pub given: bool,
+}
+
+/// What becomes of a message whose end is recorded.
+#[derive(Debug)]
+pub enum Then {
+    /// It is acknowledged.
+    Ack,
+    /// To the end of its list: it is tried again.
+    Again,
+    /// To the dead letters, with this entry.
+    Dead(String),
 }
 
 impl Record {

@@ -139,9 +139,9 @@ impl Census {
         }
         let mut running: BTreeMap<String, usize> = BTreeMap::new();
         for noted in self.noted().values() {
-            let flow = noted.split('\0').nth(1).unwrap();
+            let flow = String::from_utf8_lossy(noted.split(|&byte| byte == 0).nth(1).unwrap());
             if !flow.is_empty() {
-                *running.entry(flow.to_owned()).or_default() += 1;
+                *running.entry(flow.into_owned()).or_default() += 1;
             }
         }
         let tenants = self.tenants();
@@ -157,7 +157,10 @@ impl Census {
             .map_or(0, |count| String::from_utf8_lossy(count).parse::<usize>().unwrap());
         assert_eq!(waiting, lanes.values().sum::<usize>(), "all waiting: {self:?}");
         let may_run = |tenant: &serde_json::Value| {
-            tenant["n"].as_u64() > Some(0) && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))
+            let held_up = tenant["p"] == true || !tenant["z"].is_null();
+            !held_up
+                && tenant["n"].as_u64() > Some(0)
+                && tenant["m"].as_u64().is_none_or(|most| tenant["r"].as_u64() < Some(most))
         };
         let ready: Vec<&String> = tenants.iter().filter(|(_, tenant)| may_run(tenant)).map(|(flow, _)| flow).collect();
         assert_eq!(self.ready().keys().collect::<Vec<_>>(), ready, "ready: {self:?}");
@@ -166,20 +169,26 @@ impl Census {
     /// Claim → list, as the owners' own hashes have it.
     pub fn held(&self) -> BTreeMap<String, String> {
         let list = |noted: &str| noted.split(['\0', '\u{1f}']).next().unwrap().to_owned();
-        self.noted().iter().map(|(claim, noted)| (claim.clone(), list(noted))).collect()
+        self.noted().iter().map(|(claim, noted)| (claim.clone(), list(&String::from_utf8_lossy(noted)))).collect()
+    }
+
+    /// Claim → message of those that were started for good.
+    pub fn started(&self) -> Named {
+        let message = |noted: &[u8]| noted.splitn(5, |&byte| byte == 0).nth(4).map(<[u8]>::to_vec);
+        self.noted().into_iter().filter_map(|(claim, noted)| Some((claim, message(&noted)?))).collect()
     }
 
     /// Claim → all that is noted of it.
-    fn noted(&self) -> BTreeMap<String, String> {
+    fn noted(&self) -> Named {
         let prefix = self.keys().claims("");
-        let mut held = BTreeMap::new();
+        let mut noted = Named::new();
         for (key, fields) in &self.hashes {
             let Some(owner) = key.strip_prefix(&prefix) else { continue };
-            for (number, list) in fields.iter().filter(|(number, _)| *number != "lease") {
-                held.insert(format!("{owner}:{number}"), String::from_utf8(list.clone()).unwrap());
+            for (number, value) in fields.iter().filter(|(number, _)| *number != "lease") {
+                noted.insert(format!("{owner}:{number}"), value.clone());
             }
         }
-        held
+        noted
     }
 
     /// All messages with their places; what belongs together is there together, or this panics.
@@ -192,7 +201,10 @@ impl Census {
         let held = self.held();
         let unacked = self.unacked();
         assert!(unacked.keys().eq(self.index().keys()), "unacked and its index differ: {self:?}");
-        assert!(unacked.keys().eq(held.keys()), "unacked and the owners' claims differ: {self:?}");
+        let started = self.started();
+        let waiting = held.keys().filter(|claim| !started.contains_key(*claim));
+        assert!(unacked.keys().eq(waiting), "unacked and the owners' claims differ: {self:?}");
+        started.iter().for_each(|(claim, message)| add(message, format!("started {claim}")));
         for (claim, value) in &unacked {
             let queue = self.keys().queue_of(&held[claim]);
             let tail = format!(r#", "", {}]"#, serde_json::to_string(queue).unwrap());

@@ -152,6 +152,15 @@ impl Model {
         }
     }
 
+    /// These claims are started for good, if their owner has its lease.
+    pub fn start(&mut self, owner: &str, claims: &[Claim], may: Option<Vec<u64>>) {
+        let numbers: Vec<u64> = claims.iter().map(|claim| claim.sequence).collect();
+        assert_eq!(may, self.leased[owner].then_some(numbers), "what {owner} may start");
+        for number in may.unwrap_or_default() {
+            self.held.get_mut(&(owner.to_owned(), number)).unwrap().0.started = true;
+        }
+    }
+
     /// An owner's lease is taken away.
     pub fn seize(&mut self, owner: &str, seized: &[Claim]) {
         self.leased.insert(owner.to_owned(), false);
@@ -179,6 +188,9 @@ impl Model {
         let held =
             self.held.iter().map(|((owner, number), (claim, _))| (format!("{owner}:{number}"), claim.list.to_string()));
         assert_eq!(census.held(), held.collect());
+        let started = self.held.iter().filter(|(_, (claim, _))| claim.started);
+        let started = started.map(|((owner, number), (claim, _))| (format!("{owner}:{number}"), claim.raw.clone()));
+        assert_eq!(census.started(), started.collect());
         let delayed = self.delayed.iter().map(|delayed| (delayed.name.clone(), delayed.due as f64));
         assert_eq!(census.delayed(), delayed.collect());
         assert_eq!(census.dead(), self.dead);

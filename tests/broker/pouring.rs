@@ -180,7 +180,7 @@ async fn the_operators_script_puts_everything_back_in_order() {
     let script = include_str!("../../docs/put-back.lua");
     let found: Vec<redis::Value> = stage.ask(&["EVAL", script, "0", "p:"]).await;
     let numbers: Vec<i64> = found.chunks(2).map(|pair| redis::from_redis_value(pair[1].clone()).unwrap()).collect();
-    assert_eq!(numbers, [2013 - 6, 6, 1]);
+    assert_eq!(numbers, [2013 - 6, 6, 1, 0]);
     let census = stage.census().await;
     // all[1] is delayed, all[2] a dead letter.
     let mut expected = vec![all[0].clone()];

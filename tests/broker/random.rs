@@ -56,7 +56,8 @@ impl World {
     async fn operate(&mut self) -> &'static str {
         match self.rng.u32(..100) {
             0..20 => self.push().await,
-            20..65 => self.step().await,
+            20..60 => self.step().await,
+            60..65 => self.start().await,
             65..70 => self.step_again().await,
             70..76 => self.beat().await,
             76..80 => self.die().await,
@@ -134,6 +135,17 @@ impl World {
         let Some(owner) = self.living.iter_mut().find(|owner| owner.name == name) else { return "nobody again" };
         make(owner, &mut self.model, 1, &settlements).await;
         "step again"
+    }
+
+    /// Some of what one of them holds is started for good; the dead come too late.
+    async fn start(&mut self) -> &'static str {
+        let zombie = !self.dead.is_empty() && self.rng.u32(..5) == 0;
+        let owner = self.rng.choice(if zombie { &mut self.dead } else { &mut self.living }).unwrap();
+        let mut claims = self.model.held(&owner.name);
+        claims.retain(|_| self.rng.bool());
+        let may = owner.start(&claims).await;
+        self.model.start(&owner.name, &claims, may);
+        "start"
     }
 
     async fn beat(&mut self) -> &'static str {

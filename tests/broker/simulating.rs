@@ -2,7 +2,6 @@
 
 use crate::stage::{Owner, Stage, messages, ran};
 use fairstalk::broker::Claim;
-use fairstalk::config::Tenancy;
 use std::collections::BTreeMap;
 
 /// Simulated milliseconds.
@@ -81,8 +80,7 @@ async fn shares_are_in_proportion_to_weights() {
         stage.push("q", &messages(tenant, 1500)).await;
     }
     let mut owners = [stage.owner("o").await];
-    let weights = [("b".into(), 2.0), ("c".into(), 4.0)].into();
-    owners[0].grant(&Tenancy { weights, ..Tenancy::default() });
+    owners[0].grant(&[("b", 2.0, 0), ("c", 4.0, 0)]);
     // The one with the least weight has tasks three times as long.
     let shares = simulate(&mut owners, 2, |flow| if flow == "t:a" { 300.0 } else { 100.0 }).await;
     for (flow, expected) in [("t:a", 1.0), ("t:b", 2.0), ("t:c", 4.0)] {

@@ -5,11 +5,12 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store,
+    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store, start,
 };
-use fairstalk::config::{Broker, Delivery, Queues, Tenancy};
+use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
 use redis::FromRedisValue;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,8 +25,6 @@ pub struct Stage {
     pub broker: Broker,
     pub results: Broker,
     pub keys: Keys,
-    /// What owners that come grant tenants.
-    pub tenancy: Tenancy,
     /// For looking and meddling; a connection of its own.
     pub admin: Connection,
 }
@@ -50,7 +49,7 @@ impl Stage {
         let queues = Queues { default: names[0].clone(), names, prefix: None };
         let keys = Keys::new(&broker, &queues);
         let admin = Connection::open(&broker).await.unwrap();
-        Stage { _server: server, broker, results, keys, tenancy: Tenancy::default(), admin }
+        Stage { _server: server, broker, results, keys, admin }
     }
 
     /// Another connection.
@@ -69,13 +68,14 @@ impl Stage {
     pub async fn stranger(&self, name: &str) -> Owner {
         Owner {
             name: name.into(),
+            keys: self.keys.clone(),
             connection: self.connect().await,
-            stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::new(&self.tenancy)),
+            stepper: Stepper::new(self.keys.clone(), RESULTS, Policy::default()),
             leases: Leases::new(self.keys.clone()),
             sequence: 1,
             number: 1,
             cursor: 0,
-            keys: self.keys.clone(),
+            unseen: true,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -147,6 +147,7 @@ impl Stage {
 /// One worker, as the broker sees it.
 pub struct Owner {
     pub name: String,
+    keys: Keys,
     pub connection: Connection,
     stepper: Stepper,
     leases: Leases,
@@ -155,10 +156,29 @@ pub struct Owner {
     pub number: u64,
     pub cursor: u32,
     pub delivery: Delivery,
-    keys: Keys,
+    /// It claims unseen while no tenant waits.
+    pub unseen: bool,
 }
 
 impl Owner {
+    /// From now on it grants these tenants a weight and so many tasks at once (0: any number).
+    pub fn grant(&mut self, grants: &[(&str, f64, u32)]) {
+        let grants = grants.iter().map(|(tenant, weight, most)| ((*tenant).to_owned(), *weight, *most));
+        let mut tenancy = Tenancy::default();
+        for (tenant, weight, most) in grants {
+            tenancy.weights.insert(tenant.clone(), weight);
+            if most > 0 {
+                tenancy.max_concurrency.insert(tenant, most);
+            }
+        }
+        self.set_tenancy(&tenancy);
+    }
+
+    /// Other grants from now on.
+    pub fn set_tenancy(&mut self, tenancy: &Tenancy) {
+        self.stepper.set_policy(Policy::new(tenancy));
+    }
+
     /// A step whatever comes of it.
     pub async fn try_step(
         &mut self,
@@ -196,6 +216,7 @@ impl Owner {
             settlements,
             filings,
             look: 500,
+            unseen: self.unseen,
             expected: 10.0,
         };
         let reply = self.stepper.call(&mut self.connection, &step).await?;
@@ -221,11 +242,6 @@ impl Owner {
         self.step(want, &[]).await.claims
     }
 
-    /// From now on it grants tenants this.
-    pub fn grant(&mut self, tenancy: &Tenancy) {
-        self.stepper = Stepper::new(self.keys.clone(), RESULTS, Policy::new(tenancy));
-    }
-
     /// Moves all that is in the lists into lanes, and claims nothing.
     pub async fn file(&mut self) {
         self.claim(0).await;
@@ -245,6 +261,12 @@ impl Owner {
     pub async fn beat(&mut self, first: bool) -> Option<Pulse> {
         let beat = Beat { owner: &self.name, figures: "{}", slots: 4, first, connection: self.number };
         self.leases.beat(&mut self.connection, &beat, &self.delivery).await.unwrap()
+    }
+
+    /// Notes that these claims are about to start for good; those that may, or nothing if the lease is lost.
+    pub async fn start(&mut self, claims: &[Claim]) -> Option<Vec<u64>> {
+        let claims: Vec<(u64, &[u8])> = claims.iter().map(|claim| (claim.sequence, &claim.raw[..])).collect();
+        start::note(&mut self.connection, &self.keys, &self.name, self.number, &claims).await.unwrap()
     }
 
     /// What a dead owner held, some of it.
@@ -278,7 +300,8 @@ impl Owner {
 /// Limits of the dead letters; the rest of `[delivery]` is the worker's business.
 pub fn delivery(dead_letters_max: u64, dead_letters_age: Duration) -> Delivery {
     let (accept, max_deliveries, max_message_size) = (Vec::new(), 3, u64::MAX);
-    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size }
+    let (mode, keep_failed, tasks) = (Mode::AtLeastOnce, false, BTreeMap::new());
+    Delivery { accept, max_deliveries, dead_letters_max, dead_letters_age, max_message_size, mode, keep_failed, tasks }
 }
 
 /// Messages `{"id": "<name>-0"}`…

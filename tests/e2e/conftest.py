@@ -69,9 +69,9 @@ def fairstalk(redis, app_env, tmp_path):
     """
     started = []
 
-    def start(wait=True, env=None, **sections):
+    def start(wait=True, env=None, arguments=(), before=(), **sections):
         config = merged(base_config(redis.url, app_env), sections)
-        daemon = Fairstalk(tmp_path / f"fairstalk{len(started) or ''}", config, env)
+        daemon = Fairstalk(tmp_path / f"fairstalk{len(started) or ''}", config, env, arguments=arguments, before=before)
         started.append(daemon)
         return daemon.wait_ready() if wait else daemon
 

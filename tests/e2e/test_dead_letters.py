@@ -118,6 +118,47 @@ def test_an_unknown_task(daemon, client, celery_app):
     check_health(daemon, client)
 
 
+def test_what_a_letter_tells(celery_app, fairstalk, client, tmp_path):
+    """How it ended, what it said last, whose it was, its traceback; and failures are kept only where that is wanted."""
+    kept = {f'tasks."bench.tasks.{task}"': {"keep_failed": True} for task in ("fail_loudly", "reject")}
+    daemon = fairstalk(delivery={"max_deliveries": 1}, **kept)
+    died = tasks.kill_self.delay(say=[f"line {number}" for number in range(30)])
+    failed = tasks.fail_loudly.apply_async(("no luck",), {"user_id": 7}, queue="queue_7")
+    rejected = tasks.reject.delay()
+    with pytest.raises(ValueError):
+        tasks.fail.delay("not kept").get(timeout=PATIENCE)
+    found = {letter["id"]: letter for letter in letters(daemon, 3)}
+    letter = found[died.id]
+    assert (letter["reason"], letter["signal"], letter["attempt"]) == ("runner-lost", "SIGKILL", 1)
+    assert letter["output"] == [f"line {number}" for number in range(10, 30)]
+    assert letter["runner_pid"] and letter["started"] <= letter["at"]
+    letter = found[failed.id]
+    assert (letter["reason"], letter["tenant"], letter["queue"]) == ("failed", "7", "queue_7")
+    assert letter["exception"] == "ValueError('no luck')"
+    assert letter["traceback"].startswith("Traceback") and "fail_loudly" in letter["traceback"]
+    assert letter["output"] == ["about to fail: no luck"]
+    assert found[rejected.id]["reason"] == "rejected" and "refused by the task" in found[rejected.id]["detail"]
+    words = daemon.call("dead", "show", died.id).stdout
+    assert "SIGKILL" in words and "    line 29\n" in words
+    assert [row["entry"]["id"] for row in daemon.ask("dead", "list", "--tenant", 7)] == [failed.id]
+    wait_settled(client)
+
+
+def test_a_replay_runs(celery_app, fairstalk, client, tmp_path):
+    """Mended and put back: the task runs, with all its retries and deliveries before it, and can die again."""
+    daemon = fairstalk(workers={"processes": 1, "concurrency": 1}, delivery={"max_deliveries": 1})
+    died = tasks.kill_self.delay(unless=str(tmp_path / "mended"))
+    letters(daemon, 1)
+    (done,) = daemon.ask("dead", "replay", died.id)
+    assert (done["matched"], done["done"]) == (1, 1)
+    eventually(lambda: (stored(client, died.id) or {}).get("result") == "alive", PATIENCE)
+    again = tasks.kill_self.delay()
+    letters(daemon, 1)
+    assert daemon.ask("dead", "replay", "--reason", "runner-lost")[0]["done"] == 1
+    eventually(lambda: [letter["id"] for letter in daemon.dead_letters()] == [again.id], PATIENCE)
+    wait_settled(client)
+
+
 def test_odd_but_good_messages(daemon, client, ledger):
     """These are run: strange ids, twin delivery tags, unknown and deeply nested members, protocol 1."""
     record = "bench.tasks.record"

@@ -62,6 +62,32 @@ def test_a_stock_worker_finishes_everything(celery_app, fairstalk, stock_worker,
         assert sorted(ledger.numbers("end", user)) == list(range(EACH))
 
 
+def test_what_was_started_for_good(celery_app, fairstalk, client, ledger):
+    """Delivered at most once and started: a dead letter. What is delivered at least once goes back, as always."""
+    daemon = fairstalk(**{'tasks."bench.tasks.record"': {"delivery": "at-most-once"}})
+    once = tasks.record.apply_async((1, 1, str(ledger), 60), queue=get_queue_for_user(1))
+    ledger.wait("start", 1)
+    again = tasks.sleep.apply_async((60,), queue="queue_0")
+    eventually(lambda: client.hlen("unacked") == 1)
+    crash(daemon)
+
+    done = daemon.call("hand-back", "--force")
+    assert done.returncode == 0, done
+    assert done.stdout.startswith("put back 1 claims of 2 workers"), done.stdout
+    assert "\n1 had been started" in done.stdout, done.stdout
+    (letter,) = daemon.dead_letters()
+    named = {key: letter[key] for key in ("reason", "id", "task", "queue")}  # it was claimed unseen: no tenant
+    assert named == {
+        "reason": "at-most-once", "id": once.id, "task": "bench.tasks.record", "queue": get_queue_for_user(1),
+    }
+    assert waiting(client, get_queue_for_user(1)) == []
+    assert [message["headers"]["id"] for message in waiting(client, "queue_0")] == [again.id]
+    assert {key.decode() for key in client.keys("fairstalk:*")} == {
+        "fairstalk:dead", "fairstalk:dead:messages", "fairstalk:dead:entries",
+    }
+    assert client.keys("unacked*") == []
+
+
 def test_it_refuses_while_a_worker_lives(celery_app, fairstalk, client, ledger):
     """Even with --force, and even where the other one is stopped for a while: its lease is in force."""
     daemon = fairstalk()

@@ -95,7 +95,7 @@ def test_the_example(init, redis, tmp_path):
     assert os.listdir(done.file.parent) == ["fairstalk.toml"]
     for command in ("check", "systemctl enable --now fairstalk", "run", "journalctl -u fairstalk"):
         assert command in done.stdout
-    assert "warning: queues" not in passes(done.file, 20)
+    assert "warning: queues" not in passes(done.file, 25)
 
 
 def test_a_plain_module(init, redis, tmp_path):

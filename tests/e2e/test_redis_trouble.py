@@ -135,6 +135,32 @@ def test_a_server_without_memory(under, daemon, proxy, client):
     assert proxy.count - before <= CONNECTIONS
 
 
+def test_a_start_that_cannot_be_noted(celery_app, fairstalk, app_env, proxy, client, ledger):
+    """Delivered at most once: without memory a task can be claimed, but not noted. It waits, and so does the worker."""
+    daemon = fairstalk(
+        broker={"url": proxy.url, "timeout": "1s"},
+        workers={"processes": 1, "concurrency": 2},
+        delivery={"mode": "at-most-once"},
+        log={"format": "json"},
+    )
+    for n in range(8):
+        tasks.record.apply_async((1, n, str(ledger), 0 if n > 1 else 1.5), ignore_result=True)
+    ledger.wait("start", 2)
+    before = proxy.count
+    client.config_set("maxmemory", 1)
+    ledger.wait("end", 2)
+    eventually(lambda: said(daemon, "Redis lost.*(OOM|maxmemory)"), PATIENCE, daemon.log)
+    eventually(lambda: proxy.count - before >= 4)
+    assert len(ledger.lines("start")) == 2
+    client.config_set("maxmemory", 0)
+    ledger.wait("end", 8, PATIENCE)
+    wait_settled(client)
+    assert all(len(pids) == 1 for pids in ledger.runs().values())
+    assert daemon.dead_letters() == []
+    check_told_once(daemon)
+    assert proxy.count - before <= CONNECTIONS
+
+
 def test_scripts_that_are_forgotten(under, daemon, proxy, client):
     """SCRIPT FLUSH is no trouble at all."""
     before = proxy.count

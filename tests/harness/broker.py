@@ -38,6 +38,12 @@ def waiting(client, queue):
     return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
 
 
+def unclaimed(client):
+    """How many messages wait: in the queues, or in lanes of fairstalk."""
+    queues = sum(client.llen(f"queue_{number}") for number in range(20))
+    return queues + int(client.hget("fairstalk:tenants", "waiting") or 0)
+
+
 def call_of(envelope):
     """(args, kwargs) of a message."""
     args, kwargs, _ = json.loads(base64.b64decode(envelope["body"]))

@@ -70,14 +70,14 @@ def clean_environment(**extra):
 class Fairstalk(ProcessUnderTest):
     """`fairstalk run` with a notify socket of its own. Construction starts it; `wait_ready` waits for READY=1."""
 
-    def __init__(self, directory, config, env=None, program=None):
+    def __init__(self, directory, config, env=None, program=None, arguments=(), before=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_file = self.directory / "fairstalk.toml"
         self.configure(config)
         self.notify = NotifySocket()
         self.env = clean_environment(**{"NOTIFY_SOCKET": self.notify.path, **(env or {})})
-        command = [program or binary(), "run", "--config", self.config_file]
+        command = [*before, program or binary(), "run", "--config", self.config_file, *arguments]
         super().__init__(command, self.directory / "fairstalk.log", self.env, self.directory)
 
     def configure(self, config):

@@ -4,7 +4,7 @@
 //! cue on which a manner changes. What a child lives through it tells the case as an event.
 
 use fairstalk::channel::{Beat, Exit, Order, Report, Start, ZygoteReport};
-use fairstalk::config::{Config, Level, LogFormat};
+use fairstalk::config::{Config, Level, Log, LogFormat, Problem, Problems};
 use fairstalk::supervisor::{Launcher, ZygoteLauncher, run};
 use fairstalk::telemetry;
 use serde_json::{Value, json};
@@ -20,8 +20,13 @@ use std::time::Duration;
 
 /// The supervisor under test.
 pub fn supervise() -> Exit {
-    let config: Config = serde_json::from_str(&std::env::var("FAKE_CONFIG").expect("set")).expect("a configuration");
-    telemetry::init("supervisor", Level::Debug, LogFormat::Text);
+    let file = std::env::var("FAKE_CONFIG").expect("set");
+    let loader = move || {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        serde_json::from_str::<Config>(&text).map_err(|_| Problems::one(&file, Problem::new("x", "is odd", "mend it")))
+    };
+    let config = loader().expect("a configuration");
+    telemetry::init("supervisor", &Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() });
     if std::env::var_os("FAKE_THREAD").is_some() {
         std::thread::spawn(std::thread::park);
     }
@@ -33,7 +38,7 @@ pub fn supervise() -> Exit {
         }),
         bootstrap: Box::new(|_, listener| json!({ "listener": listener }).to_string()),
     };
-    run(config, Launcher::own_image(zygote))
+    run(config, Launcher::own_image(zygote), Box::new(loader))
 }
 
 /// A child's line to the case and to the supervisor.
@@ -106,14 +111,14 @@ pub fn worker(number: &str) -> ExitCode {
     let incarnation = start.owner.rsplit('.').next().and_then(|n| n.parse().ok()).expect("an incarnation");
     let mut manner = manner(&voice.who, incarnation);
     let descendant = (manner == "parent").then(|| Command::new("sleep").arg("1000").spawn().expect("sleeps").id());
-    let Start { owner, node, zygote, recover, .. } = *start;
+    let Start { owner, node, zygote, recover, config, .. } = *start;
     let variables: Vec<_> = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
         .into_iter()
         .filter(|v| std::env::var_os(v).is_some())
         .collect();
     let arguments = std::fs::read_to_string("/proc/self/cmdline").unwrap_or_default().replace('\0', " ");
     let detail = json!({ "owner": owner, "node": node, "recover": recover, "sockets": sockets, "variables": variables,
-        "descendant": descendant, "arguments": arguments, "zygote": zygote });
+        "descendant": descendant, "arguments": arguments, "zygote": zygote, "concurrency": config.workers.concurrency });
     voice.event("start", &detail);
     let _connection = zygote.map(|name| {
         let address = SocketAddr::from_abstract_name(name).expect("a name");
@@ -126,7 +131,9 @@ pub fn worker(number: &str) -> ExitCode {
             voice.report(&Report::Failed { exit: Exit::Config, message });
             return ExitCode::from(78);
         }
-        "slow" => voice.report(&Report::Waiting { reason: "Redis at nowhere: connection refused".to_owned() }),
+        "slow" | "unready" => {
+            voice.report(&Report::Waiting { reason: "Redis at nowhere: connection refused".to_owned() })
+        }
         _ => voice.report(&Report::Ready),
     }
     loop {
@@ -162,7 +169,7 @@ pub fn worker(number: &str) -> ExitCode {
         let order: Value = serde_json::from_str(&line).expect("JSON");
         voice.event(order["order"].as_str().expect("an order"), &order);
         match (order["order"].as_str(), manner.as_str()) {
-            (Some("drain"), "work" | "parent") => return ExitCode::SUCCESS,
+            (Some("drain"), "work" | "parent" | "unready") => return ExitCode::SUCCESS,
             (Some("hand_back"), "work" | "stay") => return ExitCode::from(75),
             _ => {}
         }

@@ -4,8 +4,19 @@
 //! again as the supervisor, and that in turn as its workers and its zygote. Without a role it runs the cases:
 //! all, or those whose name contains the argument.
 
+/// A name and what it stands for.
+type Case = (&'static str, fn());
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        /// All of them.
+        pub const CASES: &[crate::Case] = &[$((stringify!($name), $name)),*];
+    };
+}
+
 mod cases;
 mod fake;
+mod reloads;
 mod stage;
 
 use std::process::ExitCode;
@@ -25,7 +36,8 @@ fn main() -> ExitCode {
         _ => {}
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).copied().unwrap_or_default();
-    let chosen: Vec<_> = cases::CASES.iter().filter(|(name, _)| name.contains(filter)).collect();
+    let all = cases::CASES.iter().chain(reloads::CASES);
+    let chosen: Vec<_> = all.filter(|(name, _)| name.contains(filter)).collect();
     if arguments.contains(&"--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

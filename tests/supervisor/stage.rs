@@ -2,7 +2,7 @@
 //! gone when the case ends. Waiting is always for something to arrive, with a limit.
 
 use fairstalk::config::{
-    Broker, Config, Delivery, Level, Log, LogFormat, Python, Queues, Results, TaskLines, Tenancy, Workers,
+    Broker, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, Tenancy, Workers,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -106,10 +106,11 @@ impl Stage {
             let pid = value["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
             Event { who: text("who"), what: text("what"), pid, detail: value["detail"].clone() }
         });
+        std::fs::write(path("config"), serde_json::to_string(config).expect("encodes")).expect("writes");
         let log = std::fs::File::create(path("log")).expect("a file");
         let supervisor = Command::new(std::env::current_exe().expect("this"))
             .arg("supervise")
-            .env("FAKE_CONFIG", serde_json::to_string(config).expect("encodes"))
+            .env("FAKE_CONFIG", path("config"))
             .env("FAKE_PLAN", plan.to_string())
             .env("FAKE_EVENTS", path("events"))
             .env("NOTIFY_SOCKET", path("notify"))
@@ -121,6 +122,24 @@ impl Stage {
             .spawn()
             .expect("starts");
         Self { directory, supervisor, notes, events }
+    }
+
+    /// Changes the configuration file.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.directory.path().join("config"), text).expect("writes");
+    }
+
+    /// Changes the configuration file, reloads, and waits for the end of it.
+    pub fn reload(&mut self, config: &Config) {
+        self.configure(&serde_json::to_string(config).expect("encodes"));
+        self.signal(Signal::SIGHUP);
+        self.reloaded();
+    }
+
+    /// Waits for the end of a reload.
+    pub fn reloaded(&mut self) {
+        self.note("RELOADING=1\nMONOTONIC_USEC=");
+        self.note("READY=1");
     }
 
     /// Waits for READY.
@@ -242,8 +261,10 @@ pub fn config() -> Config {
             name: "worker%i@%h".to_owned(),
             drain_timeout: Duration::from_secs(30),
             liveness_timeout: Duration::from_secs(5),
+            reload_timeout: Duration::from_secs(10),
             restart_min: Duration::from_millis(50),
             restart_max: Duration::from_millis(800),
+            memory_limit: None,
         },
         python: None,
         tenancy: Tenancy::default(),
@@ -254,9 +275,13 @@ pub fn config() -> Config {
             dead_letters_max: 10_000,
             dead_letters_age: day,
             max_message_size: 1 << 26,
+            mode: Mode::AtLeastOnce,
+            keep_failed: false,
+            tasks: BTreeMap::new(),
         },
         tasks: BTreeMap::new(),
-        log: Log { level: Level::Debug, tasks: TaskLines::Failures, format: LogFormat::Text },
+        memory_limits: BTreeMap::new(),
+        log: Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() },
     }
 }
 
@@ -268,6 +293,7 @@ pub fn python() -> Config {
         interpreter: std::env::current_exe().expect("this"),
         env: BTreeMap::new(),
         max_tasks_per_runner: None,
+        max_memory_per_runner: None,
     };
     Config { python: Some(python), ..config() }
 }

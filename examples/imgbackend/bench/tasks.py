@@ -5,6 +5,7 @@ Where a task takes `user_id`, it does nothing with it but say whose work it is.
 import json
 import logging
 import os
+import signal
 import subprocess
 import time
 
@@ -97,6 +98,13 @@ def fail(message):
 
 
 @shared_task
+def fail_loudly(message, user_id=None):
+    """Fail with a word of warning."""
+    task_logger.warning("about to fail: %s", message)
+    raise ValueError(message)
+
+
+@shared_task
 def fail_custom(reason, code):
     """Fail with an exception of the application."""
     raise BenchError(reason, code)
@@ -179,12 +187,43 @@ def record(self, user_id, n, path, seconds=0.0):
 
 
 @shared_task
-def kill_self(signum=9, unless=None):
-    """Send a signal to the own process. With `unless`, only if that file is missing, and it is made first: one death."""
+def kill_self(signum=9, unless=None, say=()):
+    """Send a signal to the own process. With `unless`, only if that file is missing, and it is made first: one death.
+
+    What there is to `say` is said before, past Python's buffers.
+    """
+    for line in say:
+        os.write(2, f"{line}\n".encode())
     if unless is not None and not made(unless):
         return "alive"
     os.kill(os.getpid(), signum)
     return "survived"
+
+
+def misbehave(self, path, how):
+    """One line for each run. The first run doesn't come to a good end: it dies, fails, hangs or refuses its message."""
+    append_line(path, event="start", task=self.request.id)
+    if not made(f"{path}.{self.request.id}"):
+        return "done"
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "fail":
+        raise ValueError("failed")
+    if how == "hang":
+        time.sleep(60)
+    raise Reject("refused", requeue=True)
+
+
+#: The same task with everything a task can declare about the acknowledgement of its messages.
+DECLARED = {
+    name: shared_task(name=f"bench.tasks.declared_{name}", bind=True, **declaration)(misbehave)
+    for name, declaration in {
+        "early": {},
+        "late": {"acks_late": True},
+        "late_reject": {"acks_late": True, "reject_on_worker_lost": True},
+        "late_unacked": {"acks_late": True, "acks_on_failure_or_timeout": False},
+    }.items()
+}
 
 
 @shared_task

@@ -6,7 +6,8 @@
 --       6 dead letters kept at most   7 and for how long, ms   8 number of the worker's connection, counting up
 --       9 slots of the worker   10 visibility timeout of stock workers, s
 -- Returns {1, messages waiting, ms until the next delayed message is due or -1, tenants that wait and may run, claims
--- nobody has renewed for longer than the visibility timeout, owners whose lease is over…}, or {0} if this owner's own lease was taken away.
+-- nobody has renewed for longer than the visibility timeout, owners whose lease is over…}, or {0} if this owner's own
+-- lease was taken away.
 --
 -- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
 -- even if it was only stopped. A lease that has merely run out, and that nobody has touched, may be renewed.
@@ -22,6 +23,10 @@ if not lease or tonumber(lease) < tonumber(ARGV[8]) then call('HSET', claims, 'l
 call('ZADD', owners, now + tonumber(ARGV[3]), owner)
 call('HSET', figures, owner, ARGV[4])
 call('HSET', own('slots'), owner, ARGV[9])
+if ARGV[5] == '1' then -- who stays paused while nobody works is known again
+  local count = call('SCARD', own('paused'))
+  if count > 0 then call('HSET', tenants_key, 'paused', count) end
+end
 
 for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end
@@ -37,6 +42,10 @@ if #old > 0 then
 end
 
 meet({})
+if throttled > 0 then -- by workers, too, that have been told of no limits
+  let_run()
+  remember()
+end
 local all = waiting
 if call('EXISTS', unpack(KEYS, LISTS + 1)) > 0 then -- one command while all are empty, in place of one for each
   for i = LISTS + 1, #KEYS do all = all + call('LLEN', KEYS[i]) end

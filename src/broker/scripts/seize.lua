@@ -1,7 +1,8 @@
 -- Takes a dead owner's lease away for good and shows what it held. Begins with tenants.lua; the owner is the dead one.
 --
 -- ARGV  3 at most so many claims
--- Returns {sequence number, list, flow, claim number, '[message, "", "queue"]', …}, the latest claims. When nothing is
+-- Returns {sequence number, list, flow, claim number, '[message, "", "queue"]', …}, the latest claims; NUL and the
+-- message in the last place where the task was started for good (start.lua). When nothing is
 -- left the owner is forgotten. Until then its score stays 0, so that it is found again should the recovering worker
 -- die too.
 
@@ -17,8 +18,8 @@ table.sort(sequences, function(one, other) return tonumber(one) > tonumber(other
 local answer = {}
 for _, sequence in ipairs(sequences) do
   if #answer == 5 * tonumber(ARGV[3]) then break end
-  local kept = call('HGET', unacked, owner .. ':' .. sequence)
-  local line, flow, _, claimed = parts_of(values[sequence])
+  local line, flow, _, claimed, message = parts_of(values[sequence])
+  local kept = was_started(values[sequence]) and '\0' .. message or call('HGET', unacked, owner .. ':' .. sequence)
   if kept then
     for _, part in ipairs({sequence, list_of(line), flow, claimed, kept}) do answer[#answer + 1] = part end
   else

@@ -22,6 +22,8 @@
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
 --
+-- The list of a claim that was started for good has the message behind a NUL (start.lua); it goes with the claim.
+--
 -- A claim is named `owner:sequence`, not by the message's own delivery_tag: tags may be missing or twins, and
 -- no message has to be parsed here. Kombu doesn't mind: it restores the message, not the name.
 
@@ -90,7 +92,7 @@ if settlements > 0 then
       if tenants[flow] then grant(flow, ARGV[settled[i] + 4]) end
       local line, claimed_nth = release(value, flow, tonumber(ARGV[settled[i] + 3]))
       -- What a stock worker has restored after its visibility timeout is in its list again.
-      if action ~= 'ack' and call('HDEL', unacked, claim) == 0 then action = 'ack' end
+      if action ~= 'ack' and not was_started(value) and call('HDEL', unacked, claim) == 0 then action = 'ack' end
       if action == 'front' then
         put_front(flow, line, message, claimed_nth)
         refilled = true
@@ -183,16 +185,6 @@ local function free_slots()
   local free = -call('HLEN', unacked)
   for _, slots in ipairs(call('HVALS', own('slots'))) do free = free + slots end
   return free
-end
-
--- Those whose next start was put off until now may run again.
-local function let_run()
-  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
-  if #due == 0 then return end
-  call('ZREM', own('throttled'), unpack(due))
-  meet(due)
-  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
-  throttled = throttled - #due
 end
 
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is

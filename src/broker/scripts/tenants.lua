@@ -6,8 +6,8 @@
 --       7 dead (zset: claim -> time, ms)                               8 dead messages (hash)   9 dead entries (hash: JSON)
 --      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time)
 --      12 intake (hash: list -> owner NUL end of its turn, ms)        13 ring (changes when lanes have filled)
---      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number; 'lease' -> number of the
---         owner's connection, until seized)                           15… lists
+--      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number, and NUL message if its task
+--         was started for good; 'lease' -> number of the owner's connection, until seized)                           15… lists
 -- ARGV  1 prefix of all keys   2 owner
 --
 -- A flow is whose task a message is: a tenant, or, where nobody is named, its queue. What waits of a flow in one list
@@ -156,8 +156,10 @@ local function by_turn(tenant)
   return lines
 end
 
--- What is noted of a claim: line, flow, charge, number of the claim.
-local function parts_of(value) return string.match(value, '^(.-)%z(.-)%z(.-)%z(.*)$') end
+-- What is noted of a claim: line, flow, charge, number of the claim; and the message, if its task was started for good.
+local function parts_of(value) return string.match(value, '^(.-)%z(.-)%z(.-)%z(%d+)%z?(.*)$') end
+
+local function was_started(value) return string.find(value, '^.-%z.-%z.-%z%d+%z') ~= nil end
 
 -- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
 -- not known. Returns the line and the number of the claim.
@@ -178,6 +180,16 @@ local function release(value, flow, ran)
     changed[own ~= '' and own or flow] = true
   end
   return line, tonumber(claimed)
+end
+
+-- Those whose next start was put off until now may run again.
+local function let_run()
+  local due = call('ZRANGEBYSCORE', own('throttled'), '-inf', now, 'LIMIT', 0, 100)
+  if #due == 0 then return end
+  call('ZREM', own('throttled'), unpack(due))
+  meet(due)
+  for _, flow in ipairs(due) do changed[flow] = tenants[flow] and true or nil end
+  throttled = throttled - #due
 end
 
 -- Writes the tenants back. Who neither waits nor runs is forgotten; when nobody is left, so is the virtual time.

@@ -79,8 +79,16 @@ def registry(app, results_in_worker):
     return {
         "timezone": str(app.conf.timezone),
         "results_db": results_in_worker,
+        "results_prefix": None if results_in_worker is None else results_prefix(app.backend),
         "tasks": {name: describe(task) for name, task in app.tasks.items()},
     }
+
+
+def results_prefix(backend):
+    """What stands before `celery-task-meta-` in a result's key; None where keys are made in another way."""
+    key = backend.get_key_for_task("ID")
+    before, meta, after = (key.decode() if isinstance(key, bytes) else key).partition("celery-task-meta-")
+    return before if meta and after == "ID" else None
 
 
 def warnings(app, server, queues):
@@ -103,7 +111,7 @@ def warnings(app, server, queues):
 
 
 def describe(task):
-    """Limits and signature of one task; the parameter names tell whose task a message is."""
+    """Limits, signature and rules of one task; the parameter names tell whose task a message is."""
     try:
         parameters = [p.name for p in inspect.signature(task.run).parameters.values()
                       if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -113,4 +121,14 @@ def describe(task):
         "parameters": parameters,
         "time_limit": task.time_limit or task.app.conf.task_time_limit,
         "soft_time_limit": task.soft_time_limit or task.app.conf.task_soft_time_limit,
+        "acks_late": bool(task.acks_late),
+        "acks_on_failure": bool(acks_on(task, "failure")),
+        "acks_on_timeout": bool(acks_on(task, "timeout")),
+        "reject_on_worker_lost": bool(task.reject_on_worker_lost),
     }
+
+
+def acks_on(task, what):
+    """`acks_on_failure` or `acks_on_timeout`; before Celery 5.7 there was one setting for both."""
+    own = getattr(task, "acks_on_" + what, None)
+    return task.acks_on_failure_or_timeout if own is None else own

@@ -1,6 +1,7 @@
 """Runs one message through Celery's tracer, or records the end of one that can't be run."""
 
 import json
+from contextlib import contextmanager
 from time import monotonic
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -109,7 +110,8 @@ class Execution:
     def record(self, delivery, einfo):
         """Record a failure as Celery's parent process does: result, chord, chain, errbacks, signals."""
         start = monotonic()
-        self._request(delivery).on_failure(einfo)
+        with final(self.app.tasks[delivery.name]):
+            self._request(delivery).on_failure(einfo)
         detail = {"exception": saferepr(unwrapped(einfo)), "traceback": einfo.traceback}
         return frames.FAILURE, monotonic() - start, detail
 
@@ -148,6 +150,23 @@ class Execution:
             properties=delivery.properties, headers=delivery.request, accept=self.accept,
             delivery_info=delivery.request["delivery_info"])
         return Request(message, app=self.app, hostname=self.hostname, task=self.app.tasks[delivery.name])
+
+
+@contextmanager
+def final(task):
+    """Nobody asks the task any more whether it wants its message back: the worker has decided that it ends here.
+
+    Else Celery would not store the failure of a task with `reject_on_worker_lost`, say (`Request.on_failure`).
+    """
+    decided = {"acks_on_timeout": True, "reject_on_worker_lost": False, "retry_on_worker_lost": False}
+    asked = {name: getattr(task, name) for name in decided if hasattr(task, name)}
+    try:
+        for name in asked:
+            setattr(task, name, decided[name])
+        yield
+    finally:
+        for name, value in asked.items():
+            setattr(task, name, value)
 
 
 def unwrapped(einfo):

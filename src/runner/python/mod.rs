@@ -6,6 +6,6 @@ pub mod registry;
 pub mod runner;
 pub mod zygote;
 
-pub use registry::Registry;
+pub use registry::{Registry, TaskInfo};
 pub use runner::PythonRunner;
 pub use zygote::{Wanted, Zygote, ZygoteSaid};

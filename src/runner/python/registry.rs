@@ -10,6 +10,8 @@ pub struct Registry {
     pub timezone: String,
     /// Database of the results if the worker writes them; none if Celery does.
     pub results_db: Option<i64>,
+    /// What stands before `celery-task-meta-` in the keys of the results; none if the worker doesn't write them.
+    pub results_prefix: Option<String>,
     /// Registered tasks, Celery's own too.
     pub tasks: HashMap<String, TaskInfo>,
 }
@@ -23,4 +25,12 @@ pub struct TaskInfo {
     pub time_limit: Option<f64>,
     /// Soft limit in seconds.
     pub soft_time_limit: Option<f64>,
+    /// Its messages are acknowledged when it has ended, not before it starts.
+    pub acks_late: bool,
+    /// With `acks_late`: a failure is acknowledged; else it is rejected.
+    pub acks_on_failure: bool,
+    /// With `acks_late`: the end by the hard limit is acknowledged; else the message is queued again.
+    pub acks_on_timeout: bool,
+    /// With `acks_late`: the message is queued again when its process has died.
+    pub reject_on_worker_lost: bool,
 }

@@ -177,6 +177,8 @@ class Zygote:
         from . import runner
 
         os.setpgid(0, 0)
+        if order["door"] is not None:
+            enter(order["door"], output)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.selector.close()
@@ -222,6 +224,16 @@ class Zygote:
         worker.sock.close()
         for pid in worker.runners:
             kill_group(pid)
+
+
+def enter(door, output):
+    """Go into the cgroup of this runner, whose memory limit would mean nothing otherwise."""
+    try:
+        with open(door, "wb", buffering=0) as procs:
+            procs.write(b"0")
+    except OSError as exc:
+        os.write(output, "a runner can't enter its cgroup: {}\n".format(exc).encode())
+        os._exit(1)
 
 
 def message(content):

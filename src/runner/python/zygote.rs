@@ -13,6 +13,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
+use std::path::Path;
 use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -84,12 +85,18 @@ impl Zygote {
         Ok(Zygote { stream: Rc::new(UnixStream::from_std(stream)?) })
     }
 
-    /// Asks for a runner with these ends of its channel and its output pipe.
+    /// Asks for a runner with these ends of its channel and its output pipe, in the cgroup with this door.
     ///
     /// # Errors
     /// If the zygote is gone.
-    pub async fn spawn(&self, runner: &Wanted<'_>, channel: OwnedFd, output: OwnedFd) -> io::Result<()> {
-        let order = json!({"runner": runner.number, "node": runner.node, "owner": runner.owner});
+    pub async fn spawn(
+        &self,
+        runner: &Wanted<'_>,
+        door: Option<&Path>,
+        channel: OwnedFd,
+        output: OwnedFd,
+    ) -> io::Result<()> {
+        let order = json!({"runner": runner.number, "node": runner.node, "owner": runner.owner, "door": door});
         self.send(&order, &[channel.as_fd(), output.as_fd()]).await
     }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
-use fairstalk::config::{self, Config, Environment, Level, Problems, SECTIONS, Surroundings, TaskLines};
+mod tasks;
+
+use fairstalk::config::{self, Config, Environment, Level, Mode, Problems, SECTIONS, Surroundings, TaskLines};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +57,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.workers.drain_timeout, Duration::from_secs(60));
     assert_eq!(config.python, None);
     assert_eq!(config.delivery.accept, ["application/json"]);
+    assert_eq!((config.delivery.mode, config.delivery.keep_failed), (Mode::AtLeastOnce, false));
     assert_eq!(config.delivery.max_message_size, 64 << 20);
     assert_eq!(config.delivery.dead_letters_age, Duration::from_secs(30 * 86_400));
     assert_eq!((config.log.level, config.log.tasks), (Level::Info, TaskLines::Failures));
@@ -148,7 +151,7 @@ fn a_typo_at_each_level_is_an_error_with_a_suggestion() {
 
   log.zzz
     problem: there is no such key
-    remedy:  take it out; known here are level, tasks, format"#;
+    remedy:  take it out; known here are level, tasks, format, journal_socket, storm_window, storm_lines, storm_output, task_output"#;
     assert_eq!(said(text), expected);
     assert!(said("concurrency = 3").contains("it belongs into [workers]"));
 }
@@ -165,6 +168,7 @@ fn all_problems_are_told_at_once() {
         processes = "two"
         concurrency = 1000
         liveness_timeout = "1s"
+        reload_timeout = "2h"
         restart_min = "1m"
         [python]
         app = "my app"
@@ -175,7 +179,7 @@ fn all_problems_are_told_at_once() {
         [log]
         level = "warn"
     "#;
-    let expected = r#"12 problems in /etc/fairstalk/fairstalk.toml
+    let expected = r#"13 problems in /etc/fairstalk/fairstalk.toml
 
   broker.timeout = 5
     problem: is a number without a unit; units are ms, s, m, h, d
@@ -201,6 +205,10 @@ fn all_problems_are_told_at_once() {
     problem: is not between 3s and 1h
     remedy:  write a value from "3s" to "1h"
 
+  workers.reload_timeout = "2h"
+    problem: is not between 1s and 1h
+    remedy:  write a value from "1s" to "1h"
+
   workers.restart_min = "1m"
     problem: restart_min, 1m, is longer than restart_max, 30s
     remedy:  let restart_min be the shorter one
@@ -224,6 +232,45 @@ fn all_problems_are_told_at_once() {
   log.level = "warn"
     problem: is not a word known here
     remedy:  did you mean "warning"? Known are "debug", "info", "warning", "error""#;
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn what_bounds_the_log_is_checked() {
+    let text = r#"
+        [log]
+        format = "jurnal"
+        journal_socket = "run/socket"
+        storm_window = "1ms"
+        storm_lines = -1
+        storm_output = "many"
+        task_output = 9999999999
+    "#;
+    let expected = r#"6 problems in /etc/fairstalk/fairstalk.toml
+
+  log.format = "jurnal"
+    problem: is not a word known here
+    remedy:  did you mean "journal"? Known are "auto", "text", "json", "journal"
+
+  log.journal_socket = "run/socket"
+    problem: is not an absolute path
+    remedy:  write the whole path, from / on
+
+  log.storm_window = "1ms"
+    problem: is not between 1s and 1h
+    remedy:  write a value from "1s" to "1h"
+
+  log.storm_lines = -1
+    problem: is not between 0 and 1000000
+    remedy:  write a number from 0 to 1000000
+
+  log.storm_output = "many"
+    problem: is not a whole number
+    remedy:  write a number from 0 to 1000000
+
+  log.task_output = 9999999999
+    problem: is not between 0 and 1000000000
+    remedy:  write a number from 0 to 1000000000"#;
     assert_eq!(said(text), expected);
 }
 
