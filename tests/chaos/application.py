@@ -18,7 +18,10 @@ TICK = 0.1
 #: Seconds after which the claims of a stock worker count as lost.
 VISIBILITY = 12
 
-app = Celery("application", broker=os.environ.get("CHAOS_BROKER"), backend=os.environ.get("CHAOS_BROKER"))
+app = Celery(
+    "application", broker=os.environ.get("CHAOS_BROKER"), backend=os.environ.get("CHAOS_BROKER"),
+    set_as_current=False,  # the other tests of the process have their own
+)
 app.conf.update(
     task_queues=[Queue(name) for name in QUEUES],
     task_default_queue=QUEUES[0],
