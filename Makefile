@@ -10,10 +10,13 @@ RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix
 # The system tests boot containers. Where there is no sudo either, they are skipped, and say so.
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
 
+# Blows of a campaign.
+ROUNDS = 300
+
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
 
-.PHONY: demo test test-rust test-e2e test-system lint bench build pages deb setup clean
+.PHONY: demo test test-rust test-e2e test-system chaos lint bench build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
@@ -35,6 +38,10 @@ test-system: pages  ## The package in a booted Debian container; needs root or s
 	cargo build --locked
 	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
 		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
+
+chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2, STOCK=1 adds a Celery worker
+	cargo build --locked
+	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS)) $(if $(STOCK),--stock $(STOCK))
 
 lint:  ## What CI asks of the sources
 	cargo fmt --check

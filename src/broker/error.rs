@@ -66,6 +66,8 @@ impl BrokerError {
             }
             _ if text.contains("DB index is out of range") => Kind::Configuration,
             _ if cause.is_io_error() || cause.is_connection_dropped() || cause.is_timeout() => Kind::Unavailable,
+            // What redis-rs says when the connection ends within a reply.
+            ErrorKind::Parse if text.contains("Unexpected end of input") => Kind::Unavailable,
             _ if PASSING.iter().any(|known| code == *known || text.contains(known)) => Kind::Unavailable,
             _ => Kind::Unexpected,
         };

@@ -17,6 +17,9 @@ pub const LEASE: Duration = Duration::from_millis(7000);
 /// How often it shows itself. Lease + beat bound the recovery of a lost host at 10 s.
 pub const BEAT: Duration = Duration::from_millis(2500);
 
+/// Kombu's default `visibility_timeout`.
+pub const VISIBILITY: Duration = Duration::from_secs(3600);
+
 /// Claims looked at in one go.
 const BATCH: usize = 100;
 
@@ -44,6 +47,8 @@ pub struct Pulse {
     pub tenants: u64,
     /// Milliseconds until the next delayed message is due. Whoever put it aside may be gone by then.
     pub due_in: Option<u64>,
+    /// Claims nobody has renewed for longer than stock workers may hold one.
+    pub stale: u64,
     /// Owners whose lease is over.
     pub expired: Vec<String>,
 }
@@ -54,6 +59,7 @@ pub struct Leases {
     seize: Script,
     leave: Script,
     keys: Keys,
+    visibility: Duration,
 }
 
 impl Leases {
@@ -64,7 +70,13 @@ impl Leases {
             seize: script!("scripts/seize.lua"),
             leave: script!("scripts/leave.lua"),
             keys,
+            visibility: VISIBILITY,
         }
+    }
+
+    /// The same with another `visibility_timeout` of the application than kombu's default.
+    pub fn with_visibility(self, visibility: Duration) -> Leases {
+        Leases { visibility, ..self }
     }
 
     /// Renews a lease, or takes it out with the first beat. `None`: it was taken away for good.
@@ -86,7 +98,7 @@ impl Leases {
         }
         invocation.arg(millis(LEASE)).arg(beat.figures).arg(i32::from(beat.first));
         invocation.arg(delivery.dead_letters_max).arg(millis(delivery.dead_letters_age)).arg(beat.connection);
-        invocation.arg(beat.slots);
+        invocation.arg(beat.slots).arg(self.visibility.as_secs());
         let mut redis = connection.redis.clone();
         let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
         let mut parts = reply.into_iter();
@@ -98,8 +110,10 @@ impl Leases {
         let waiting = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let due_in: i64 = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let tenants = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
+        let stale = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
         let expired: Result<Vec<String>, _> = parts.map(redis::from_redis_value).collect();
-        Ok(Some(Pulse { waiting, tenants, due_in: u64::try_from(due_in).ok(), expired: expired.map_err(|_| bad())? }))
+        let (due_in, expired) = (u64::try_from(due_in).ok(), expired.map_err(|_| bad())?);
+        Ok(Some(Pulse { waiting, tenants, due_in, stale, expired }))
     }
 
     /// Takes the lease of a dead owner away for good and returns some of what it held, the earliest first.
@@ -148,14 +162,39 @@ impl Leases {
         Ok(claims)
     }
 
+    /// All owners, living and dead. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn others(&self, connection: &mut Connection) -> Result<Others, BrokerError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME").cmd("ZRANGE").arg(self.keys.owners()).arg(0).arg(-1).arg("WITHSCORES");
+        let ((seconds, micros), leases): ((i64, i64), Vec<(String, f64)>) = connection.pipeline(&pipeline).await?;
+        let leases = leases.into_iter().map(|(owner, end)| (owner, end as i64)).collect();
+        Ok(Others { now: seconds * 1000 + micros / 1000, leases })
+    }
+
     /// Says goodbye; the last of all owners pours delayed messages back for stock Celery. Returns who is left.
     ///
     /// # Errors
     /// [`BrokerError`].
     pub async fn leave(&self, connection: &mut Connection, owner: &str) -> Result<Others, BrokerError> {
+        self.pour(connection, owner, false).await
+    }
+
+    /// Pours back what waits in lanes and what is delayed, as the last owner does, though owners are left. They have
+    /// to be dead, and their leases taken away ([`Leases::seize`]).
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn pour_for_the_dead(&self, connection: &mut Connection, owner: &str) -> Result<(), BrokerError> {
+        self.pour(connection, owner, true).await.map(drop)
+    }
+
+    async fn pour(&self, connection: &mut Connection, owner: &str, dead: bool) -> Result<Others, BrokerError> {
         loop {
             let mut invocation = call(&self.leave, &self.keys, owner);
-            invocation.arg(1000);
+            invocation.arg(1000).arg(u8::from(dead));
             let mut redis = connection.redis.clone();
             let (left, now, leases): (i64, i64, Vec<(String, f64)>) =
                 connection.sorted(invocation.invoke_async(&mut redis)).await?;
@@ -170,13 +209,18 @@ impl Leases {
 }
 
 /// Owners that are left when one goes.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Others {
     now: i64,
     leases: Vec<(String, i64)>,
 }
 
 impl Others {
+    /// The server's clock when they were asked for, milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
@@ -185,6 +229,16 @@ impl Others {
     /// Those whose lease is over.
     pub fn expired(&self) -> impl Iterator<Item = &str> {
         self.leases.iter().filter(|(_, end)| *end < self.now).map(|(owner, _)| owner.as_str())
+    }
+
+    /// Those whose lease is in force.
+    pub fn alive(&self) -> impl Iterator<Item = &str> {
+        self.leases.iter().filter(|(_, end)| *end >= self.now).map(|(owner, _)| owner.as_str())
+    }
+
+    /// All of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.leases.iter().map(|(owner, _)| owner.as_str())
     }
 
     /// One of them has shown itself since `before`.

@@ -26,6 +26,8 @@ pub enum Action {
     Ack,
     /// Back to the front of its list: it runs next.
     Front(Vec<u8>),
+    /// To the front of its list, before what any tenant has there: for a stock worker, when nothing waits in lanes.
+    List(Vec<u8>),
     /// Back to the end of its list (`Reject(requeue=True)`).
     Back(Vec<u8>),
     /// To the delayed set.
@@ -189,6 +191,7 @@ impl Stepper {
             let (action, message, note): (&str, &[u8], String) = match &settlement.action {
                 Action::Ack => ("ack", b"", String::new()),
                 Action::Front(message) => ("front", message, String::new()),
+                Action::List(message) => ("list", message, String::new()),
                 Action::Back(message) => ("back", message, String::new()),
                 Action::Delay { message, due } => ("delay", message, due.to_string()),
                 Action::Dead { message, entry } => ("dead", message, entry.clone()),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod enqueue;
+pub mod hand_back;
 pub mod init;
 pub mod output;
 pub mod pause;
@@ -55,6 +56,7 @@ enum Command {
     /// Let paused tenants run again
     Resume(pause::Args),
     Dead(dead::Args),
+    HandBack(hand_back::Args),
     /// A worker process, started by `run`
     #[command(hide = true)]
     Worker {
@@ -96,6 +98,7 @@ impl Cli {
             Command::Pause(args) => pause::run(args, &settings, true),
             Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),
+            Command::HandBack(args) => hand_back::run(args, &settings),
             Command::Worker { .. } => Ok(crate::worker::main()),
         }
     }

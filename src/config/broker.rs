@@ -35,6 +35,9 @@ pub(super) fn read(source: &mut Source<'_>) -> (Broker, Results) {
         timeout: section
             .duration("timeout", Duration::from_millis(100)..=Duration::from_secs(600))
             .unwrap_or(Duration::from_secs(5)),
+        visibility_timeout: section
+            .duration("visibility_timeout", Duration::from_secs(1)..=Duration::from_secs(365 * 86_400))
+            .unwrap_or(Duration::from_secs(3600)),
     };
     section.finish();
     let results = read_results(source, url.filter(|_| known));

@@ -64,6 +64,8 @@ pub struct Broker {
     pub key_prefix: String,
     /// How long to wait for a connection or a reply before it counts as lost; default 5 s.
     pub timeout: Duration,
+    /// `visibility_timeout` of the application: what a stock worker has held for longer is taken for lost; default 1 h.
+    pub visibility_timeout: Duration,
 }
 
 /// `[queues]`: what is consumed, in the order of the queue number.

@@ -149,7 +149,6 @@ impl Engine {
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
             self.exchange_if_due().await?;
-            self.note_starts().await?;
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();

@@ -6,6 +6,7 @@
 use super::engine::{Claiming, Engine, Failure, fatal};
 use crate::broker::lease::{BEAT, Beat, Leases};
 use crate::broker::revoked::Revoked;
+use crate::broker::stale::Stale;
 use crate::broker::step::{Step, Stepper};
 use crate::broker::wake::Wake;
 use crate::broker::{Action, BrokerError, Claim, Connection, Keys, Kind, StepReply};
@@ -38,6 +39,7 @@ pub struct Exchange {
     pub(super) number: u64,
     pub(super) keys: Keys,
     pub(super) leases: Leases,
+    pub(super) stale: Stale,
     pub(super) stepper: Stepper,
     /// Tasks that must not run.
     pub(super) revoked: Revoked,
@@ -72,7 +74,8 @@ impl Exchange {
         Exchange {
             connection: None,
             number: 0,
-            leases: Leases::new(keys.clone()),
+            leases: Leases::new(keys.clone()).with_visibility(start.config.broker.visibility_timeout),
+            stale: Stale::new(keys.clone(), start.config.broker.visibility_timeout),
             stepper: Stepper::new(
                 keys.clone(),
                 crate::broker::connection::database(&start.config.results.url),
@@ -112,15 +115,31 @@ impl Exchange {
         self.beat_at = Instant::now();
     }
 
-    /// The connection is gone.
+    /// The connection is gone, or of no use: Redis takes no writes. Said once, however often it fails from here on.
     pub fn lost(&mut self, why: &str) {
-        if self.connection.take().is_some() {
-            tracing::warn!("Redis lost: {why}; running tasks go on, what ends meanwhile is kept");
-            self.outage = Some(Instant::now());
-            self.retry_at = Instant::now();
-            self.retry_wait = RETRY_MIN;
-        }
         self.wake = Wake::default();
+        let connected = self.connection.take().is_some();
+        if self.outage.is_some() {
+            return;
+        }
+        if connected {
+            tracing::warn!("Redis lost: {why}; running tasks go on, what ends meanwhile is kept");
+        } else {
+            tracing::warn!("{why}; trying again until it answers");
+        }
+        self.outage = Some(Instant::now());
+        self.retry_at = Instant::now();
+        self.retry_wait = RETRY_MIN;
+    }
+
+    /// All that was due has been done: Redis is back if it was away. A connection alone is no sign of that.
+    fn well(&mut self) {
+        if self.connection.is_some()
+            && let Some(since) = self.outage.take()
+        {
+            self.retry_wait = RETRY_MIN;
+            tracing::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
+        }
     }
 
     /// Redis can be asked.
@@ -158,7 +177,7 @@ impl Exchange {
 }
 
 impl Engine {
-    /// Does with Redis what is due: connects, beats, recovers, steps.
+    /// Does with Redis what is due: connects, beats, recovers, steps, notes what is about to start for good.
     pub(super) async fn exchange_if_due(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         if self.exchange.connection.is_none() {
@@ -181,7 +200,11 @@ impl Engine {
         let stepped = self.step().await;
         self.absorb(stepped)?;
         let watched = self.watch_or_not().await;
-        self.absorb(watched)
+        self.absorb(watched)?;
+        let noted = self.note_starts().await;
+        self.absorb(noted)?;
+        self.exchange.well();
+        Ok(())
     }
 
     /// Is rung while there may be nothing to claim, and not while there is a backlog.
@@ -213,10 +236,6 @@ impl Engine {
             Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {
                 let exchange = &mut self.exchange;
                 exchange.lost(&error.to_string());
-                if exchange.outage.is_none() {
-                    tracing::warn!("{error}; trying again until it answers");
-                    exchange.outage = Some(Instant::now());
-                }
                 exchange.retry_at = Instant::now() + exchange.retry_wait;
                 exchange.retry_wait = (exchange.retry_wait * 2).min(RETRY_MAX);
                 self.waiting(error.to_string());
@@ -234,7 +253,6 @@ impl Engine {
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
         exchange.number += 1;
-        exchange.retry_wait = RETRY_MIN;
         (self.look, self.gaze.wanted) = (true, true);
         self.naming.forget();
         let again = self.exchange.leased;
@@ -244,9 +262,6 @@ impl Engine {
         }
         if again {
             self.adopt().await?;
-        }
-        if let Some(since) = self.exchange.outage.take() {
-            tracing::info!("Redis is back after {:.1} s", since.elapsed().as_secs_f64());
         }
         Ok(())
     }
@@ -293,6 +308,9 @@ impl Engine {
         });
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
+        if pulse.stale > 0 {
+            self.restore_stale().await?;
+        }
         self.recover_owners().await
     }
 

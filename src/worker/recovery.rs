@@ -50,6 +50,16 @@ impl Engine {
         self.exchange.suspects.append(&mut self.fencing);
     }
 
+    /// What stock workers on the same queues held for too long goes back to its lists.
+    pub(super) async fn restore_stale(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
+        let restored = self.exchange.stale.restore(connection).await?;
+        if restored > 0 {
+            tracing::warn!("put back {restored} messages of Celery workers that died");
+        }
+        Ok(())
+    }
+
     /// Each dead owner's claims go back to the front of their lists, marked redelivered and counted. One that has
     /// taken its worker with it too often is recognised by whoever claims it next, who also tells its caller.
     pub(super) async fn recover_owners(&mut self) -> Result<(), Trouble> {

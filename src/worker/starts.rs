@@ -3,7 +3,7 @@
 //! Until the note is made its message is a claim like any other and goes back, whoever dies. From then on it never
 //! does: it ends with its task or as a dead letter (`Engine::give_up`), whether the task had begun or was just about to.
 
-use super::engine::{Engine, Event, Failure};
+use super::engine::{Engine, Event};
 use super::exchange::Trouble;
 use super::letter::{Death, Letter};
 use super::slots::RunnerState;
@@ -39,12 +39,7 @@ impl Engine {
     }
 
     /// Has Redis note what is about to start for good, and starts it.
-    pub(super) async fn note_starts(&mut self) -> Result<(), Failure> {
-        let noted = self.try_note_starts().await;
-        self.absorb(noted)
-    }
-
-    async fn try_note_starts(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn note_starts(&mut self) -> Result<(), Trouble> {
         let waiting = self.slots.iter().flat_map(|slot| &slot.work);
         let waiting = waiting.filter(|work| matches!(work.phase, Phase::Noting(_)));
         let mut waiting: Vec<(u64, &[u8])> = waiting.map(|work| (work.sequence, &work.message.raw[..])).collect();

@@ -138,6 +138,7 @@ impl Model {
                 let at = before.count();
                 line.insert(at, (Some(claim.number), message));
             }
+            Action::List(_) => unreachable!("only where everything is handed back; tests/e2e/test_hand_back.py"),
             Action::Back(message) => waiting.fresh.push_back((None, message)),
             Action::Delay { message, due } => self.delayed.push(Delayed { due, name, place, message }),
             Action::Dead { message, .. } => assert_eq!(self.dead.insert(name, message), None),

@@ -49,6 +49,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.broker.url, "redis://127.0.0.1:6379/0");
     assert_eq!(config.results.url, config.broker.url);
     assert_eq!(config.broker.timeout, Duration::from_secs(5));
+    assert_eq!(config.broker.visibility_timeout, Duration::from_secs(3600));
     assert_eq!(config.queues.names.len(), 20);
     assert_eq!((config.queues.names[0].as_str(), config.queues.names[19].as_str()), ("queue_0", "queue_19"));
     assert_eq!(config.queues.default, "queue_0");
@@ -160,6 +161,7 @@ fn all_problems_are_told_at_once() {
     let text = r#"
         [broker]
         timeout = 5
+        visibility_timeout = "200ms"
         [queues]
         count = 0
         [workers]
@@ -177,11 +179,15 @@ fn all_problems_are_told_at_once() {
         [log]
         level = "warn"
     "#;
-    let expected = r#"12 problems in /etc/fairstalk/fairstalk.toml
+    let expected = r#"13 problems in /etc/fairstalk/fairstalk.toml
 
   broker.timeout = 5
     problem: is a number without a unit; units are ms, s, m, h, d
     remedy:  write for example "5s", in quotes
+
+  broker.visibility_timeout = "200ms"
+    problem: is not between 1s and 365d
+    remedy:  write a value from "1s" to "365d"
 
   queues.count = 0
     problem: is not between 1 and 1000

@@ -248,7 +248,12 @@ pub fn config() -> Config {
     let url = || "redis://127.0.0.1:1/0".to_owned();
     let day = Duration::from_secs(86_400);
     Config {
-        broker: Broker { url: url(), key_prefix: String::new(), timeout: Duration::from_secs(5) },
+        broker: Broker {
+            url: url(),
+            key_prefix: String::new(),
+            timeout: Duration::from_secs(5),
+            visibility_timeout: Duration::from_secs(3600),
+        },
         queues: Queues { names: vec!["celery".to_owned()], prefix: None, default: "celery".to_owned() },
         workers: Workers {
             processes: 2,

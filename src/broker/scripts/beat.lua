@@ -4,9 +4,10 @@
 -- KEYS 15… all lists of all queues
 -- ARGV  3 length of the lease, ms   4 figures of the worker (JSON)   5 '1' at the first beat
 --       6 dead letters kept at most   7 and for how long, ms   8 number of the worker's connection, counting up
---       9 slots of the worker
--- Returns {1, messages waiting, ms until the next delayed message is due or -1, tenants that wait and may run, owners
--- whose lease is over…}, or {0} if this owner's own lease was taken away.
+--       9 slots of the worker   10 visibility timeout of stock workers, s
+-- Returns {1, messages waiting, ms until the next delayed message is due or -1, tenants that wait and may run, claims
+-- nobody has renewed for longer than the visibility timeout, owners whose lease is over…}, or {0} if this owner's own
+-- lease was taken away.
 --
 -- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
 -- even if it was only stopped. A lease that has merely run out, and that nobody has touched, may be renewed.
@@ -50,7 +51,8 @@ if call('EXISTS', unpack(KEYS, LISTS + 1)) > 0 then -- one command while all are
   for i = LISTS + 1, #KEYS do all = all + call('LLEN', KEYS[i]) end
 end
 local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-local answer = {1, all, due and math.max(0, math.ceil(tonumber(due) - now)) or -1, call('ZCARD', ready)}
+local answer = {1, all, due and math.max(0, math.ceil(tonumber(due) - now)) or -1, call('ZCARD', ready),
+  call('ZCOUNT', index, '-inf', time[1] - tonumber(ARGV[10]))}
 -- Whoever has not been here for a while, or never, can't tell the dead from those who were kept away with it (Redis
 -- was gone, the host slept): they have time until its next beat.
 if before and now - (tonumber(before) - tonumber(ARGV[3])) <= tonumber(ARGV[3]) / 2 then

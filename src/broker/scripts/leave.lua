@@ -2,7 +2,7 @@
 -- what waits in lanes goes back to the fronts of its lists, in the order of each tenant; the last of all, delayed messages to their
 -- ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
 --
--- ARGV  3 at most so many messages in one call
+-- ARGV  3 at most so many messages in one call   4 '1' if the others that are left are dead, and their leases taken away
 -- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; no
 -- lane is poured back while there are others of the fleet, and nothing delayed while there are any.
 
@@ -13,8 +13,9 @@ if call('HLEN', claims) == call('HEXISTS', claims, 'lease') then
   call('HDEL', own('slots'), owner)
 end
 local others = call('ZRANGE', owners, 0, -1, 'WITHSCORES')
+local dead_others = ARGV[4] == '1'
 local function fleet_of(name) return string.match(name, '%.(%x+):[^:]*$') end
-for i = 1, #others, 2 do
+for i = 1, dead_others and 0 or #others, 2 do
   if fleet_of(others[i]) == fleet_of(owner) then return {0, now, others} end
 end
 
@@ -70,9 +71,8 @@ remember()
 local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked')
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
 if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('slots')) end
-if #others > 0 then return {left, now, others} end
+if #others > 0 and not dead_others then return {left, now, others} end
 call('DEL', intake, ring)
-
 
 if budget > 0 then
   for _, claim in ipairs(call('ZRANGE', delayed, 0, budget - 1)) do

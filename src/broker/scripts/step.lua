@@ -12,7 +12,8 @@
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
--- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'back' (to the end of its list);
+-- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
+--       lanes); 'back' (to the end of its list);
 --       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list, flow, claim number, how long it waited in lanes (ms), message, …}, {{list, message, …}, …}: what was
@@ -96,6 +97,7 @@ if settlements > 0 then
       if action == 'front' then
         put_front(flow, line, message, claimed_nth)
         refilled = true
+      elseif action == 'list' then call('RPUSH', list_of(line), message)
       elseif action == 'back' then call('LPUSH', list_of(line), message)
       elseif action == 'delay' then
         call('HSET', delayed_messages, claim, list_of(line) .. '\0' .. flow .. '\0' .. message)

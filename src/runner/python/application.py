@@ -39,6 +39,7 @@ def load(boot):
     app = find_app(boot["app"])
     hostname = "fairstalk@" + socket.gethostname()
     info = WorkerInfo(app, hostname, boot["slots"], boot["loglevel"])
+    wait_for_broker(app)
     app.loader.init_worker()
     trace.setup_worker_optimizations(app, hostname)
     signals.celeryd_init.send(sender=hostname, instance=info, conf=app.conf, options={})
@@ -52,6 +53,20 @@ def load(boot):
     if not custom_logging and app.conf.worker_redirect_stdouts:
         app.log.redirect_stdouts(app.conf.worker_redirect_stdouts_level)
     return app
+
+
+def wait_for_broker(app):
+    """Have tasks wait for the broker when they send others, where the application has no policy of its own.
+
+    By default Celery gives up after half a second, and with it drops the retry or the rest of the chain. A worker of
+    its own may do so: it has lost its connection too, and will run the task again. Ours keeps running tasks.
+    """
+    from celery.app.defaults import DEFAULTS
+
+    policy = app.conf.task_publish_retry_policy
+    if policy == DEFAULTS["task_publish_retry_policy"]:
+        # Callbacks need a number: for "no limit" Celery takes a small one.
+        app.conf.task_publish_retry_policy = {**policy, "max_retries": 1000000}
 
 
 def tasks(app):

@@ -6,13 +6,14 @@ from time import monotonic
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.app.task import Context
+from celery.app.task import Context, Task
 from celery.app.trace import loads_message
 from celery.exceptions import Ignore, InvalidTaskError, NotRegistered, Reject, Retry
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 from celery import signals
 from kombu.compression import decompress
+from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 
@@ -65,6 +66,10 @@ class Execution:
         self.app = app
         self.hostname = hostname
         self.accept = prepare_accept_content(app.conf.accept_content)
+        transport = app.connection_for_write().transport
+        # The last is what kombu 5.7 says when it finds its connection gone at a bad moment ('NoneType' object …).
+        self.broker_errors = (
+            OperationalError, *transport.connection_errors, *transport.channel_errors, AttributeError)
 
     def run(self, delivery):
         """Run the task; returns (outcome, seconds, detail)."""
@@ -95,13 +100,21 @@ class Execution:
         if isinstance(exc, Ignore):
             return frames.IGNORED, runtime, None
         if isinstance(exc, Reject):
-            if exc.requeue:
+            if exc.requeue or self._not_sent(exc):
                 return frames.REQUEUED, runtime, {"exception": saferepr(exc.reason)}
             _, _, detail = self.record(delivery, einfo)
             return frames.REJECTED, runtime, detail
         expected = isinstance(exc, tuple(task.throws or ()))
         return frames.FAILURE, runtime, {
             "exception": saferepr(exc), "traceback": einfo.traceback, "expected": expected}
+
+    def _not_sent(self, exc):
+        """Whether the task asked for a retry and the broker did not take it: Celery would drop the message then."""
+        place = exc.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        in_retry = place is not None and place.tb_frame.f_code is Task.retry.__code__
+        return in_retry and isinstance(exc.reason, self.broker_errors)
 
     def record(self, delivery, einfo):
         """Record a failure as Celery's parent process does: result, chord, chain, errbacks, signals."""

@@ -1,0 +1,116 @@
+"""A campaign of kills, and a checker that would see what it is there to see."""
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+from chaos import verdict
+from chaos.load import Sent
+from chaos.verdict import Blow
+from harness import ROOT
+
+#: CHAOS_ROUNDS makes the campaigns longer.
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "55"))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "daemons", "stock"),
+    [(ROUNDS, 1, 0), (ROUNDS, 2, 0), (ROUNDS // 2, 1, 1)],
+    ids=["one daemon", "two daemons", "mixed fleet"],
+)
+def test_a_campaign(tmp_path, rounds, daemons, stock):
+    """The first two are a hundred and ten blows; in the third a stock worker is killed too, and may lose its own.
+
+    A process of its own: the campaign's Celery application shares connections with nobody.
+    """
+    seed = random.randrange(2**32)
+    options = ["--rounds", rounds, "--seed", seed, "--daemons", daemons, "--stock", stock, "--keep", tmp_path]
+    command = [sys.executable, "-m", "chaos", *map(str, options)]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
+    again = f"again: make chaos ROUNDS={rounds} SEED={seed} DAEMONS={daemons} STOCK={stock}"
+    print(again)
+    assert done.returncode == 0, f"{again}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    assert f"{rounds} blows" in done.stdout and "0 findings" in done.stdout
+
+
+def line(event, time, pid=1, task="t", tag="m", n=1, redelivered=False):
+    """One line of the ledger."""
+    return {"event": event, "task": task, "tag": tag, "retries": 0, "redelivered": redelivered, "user": 1, "n": n,
+            "pid": pid, "node": "worker1-a@host", "time": time}
+
+
+def test_the_checker_sees_a_loss():
+    """Sent for sure, started, not ended; and of a chain the first that is missing."""
+    task, after = Sent(1, 1, first=True), Sent(1, 2, first=False)
+    after.parent = task
+    sent = [task, after]
+    lines = [line("start", 1.0, task=task.id)]
+    assert verdict.missing(sent, lines) == [], "nobody was told that it is in Redis"
+    task.sure = after.sure = True
+    assert verdict.missing(sent, lines) == [task]
+    assert task.id in verdict.lost([task])[0]
+    lines.append(line("end", 2.0, task=task.id))
+    assert verdict.missing(sent, lines) == [after]
+    assert verdict.missing(sent, [*lines, line("end", 3.0, task=after.id)]) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "ours"),
+    [
+        ([], False),
+        ([("start", "worker1-a@host")], True),
+        ([("start", "worker1-a@host"), ("retry", "worker1-a@host")], False),
+        ([("start", "stock0@host")], False),
+        ([("start", "stock0@host"), ("start", "worker1-a@host")], True),
+    ],
+)
+def test_the_checker_knows_whose_loss_it_is(lines, ours):
+    """Whoever had it last; a message without a line can only have been in a stock worker."""
+    task = Sent(1, 1, first=True)
+    written = [{**line(event, 1.0, task=task.id), "node": node} for event, node in lines]
+    assert verdict.whose_loss([task], written) == (([task], []) if ours else ([], [task]))
+
+
+def test_the_checker_sees_twins():
+    """The earlier run still writes when the later one has begun; other messages don't matter."""
+    lines = [line("start", 1.0), line("start", 2.0, pid=2), line("tick", 2.5), line("end", 3.0, pid=2)]
+    assert len(verdict.twins(verdict.read(lines))) == 1
+    assert verdict.twins(verdict.read([line("start", 1.0), line("start", 2.0, pid=2), line("end", 3.0, pid=2)])) == []
+    assert verdict.twins(verdict.read([line("start", 1.0), line("start", 2.0, pid=2, tag="o"), line("end", 3.0)])) == []
+
+
+@pytest.mark.parametrize(
+    ("blow", "excused"),
+    [
+        (None, False),
+        (Blow("KILL runner", 1.5, 1.5, "a", "worker1-a@host", 1), True),
+        (Blow("KILL runner", 1.5, 1.5, "a", "worker1-a@host", 7), False),
+        (Blow("KILL worker", 1.5, 1.5, "a", "worker1-a@host"), True),
+        (Blow("KILL worker", 1.5, 1.5, "a", "worker2-a@host"), False),
+        (Blow("KILL tree", 1.5, 1.5, "b"), False),
+        (Blow("KILL redis", 1.5, 1.7), True),
+        (Blow("KILL redis", -2.0, -1.0), False),
+        (Blow("KILL tree", 8.0, 8.0, "a"), False),
+    ],
+    ids=lambda value: getattr(value, "what", value),
+)
+def test_the_checker_knows_who_was_struck(blow, excused):
+    """A second run is right only if the first one's process was killed, or Redis, before it was settled."""
+    runs = verdict.read([line("start", 1.0), line("end", 1.9), line("start", 9.0, pid=2), line("end", 9.1, pid=2)])
+    assert (verdict.unexcused(runs, [blow] if blow else []) == []) == excused
+
+
+def test_the_checker_sees_who_overtakes():
+    """More later ones than there are slots; not if it came back, nor if it was held up."""
+    sent = [Sent(1, n, first=True) for n in range(4)]
+    for task in sent:
+        task.sure = True
+    order = [1, 2, 3, 0]
+    lines = [line("start", float(at), task=sent[n].id, tag=str(n), n=n) for at, n in enumerate(order)]
+    assert len(verdict.overtaken(sent, verdict.read(lines), [], slots=3)) == 1
+    assert verdict.overtaken(sent, verdict.read(lines), [], slots=4) == []
+    stopped = Blow("STOP worker", 1.0, 2.5, "a", "worker1-a@host")
+    assert verdict.overtaken(sent, verdict.read(lines), [stopped], slots=3) == []
+    lines[-1]["redelivered"] = True
+    assert verdict.overtaken(sent, verdict.read(lines), [], slots=3) == []
