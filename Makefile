@@ -13,7 +13,7 @@ AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
 
-.PHONY: demo test test-rust test-e2e test-system lint bench build pages deb setup clean
+.PHONY: demo test test-rust test-e2e test-system lint bench bench-fairness build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
@@ -44,6 +44,10 @@ lint:  ## What CI asks of the sources
 bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/benchmarks.md
 	$(RELEASE)
 	$(VENV)/python benches/bench.py
+
+bench-fairness: setup  ## Who waits for whom, beside stock Celery; rewrites docs/benchmarks.md and its picture
+	$(RELEASE)
+	$(VENV)/python benches/bench.py --fairness
 
 build:
 	$(RELEASE)
