@@ -16,7 +16,7 @@ ROUNDS = 300
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
 
-.PHONY: demo test test-rust test-e2e test-system chaos lint bench build pages deb setup clean
+.PHONY: demo test test-rust test-e2e test-system chaos lint bench bench-fairness build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
@@ -51,6 +51,10 @@ lint:  ## What CI asks of the sources
 bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/benchmarks.md
 	$(RELEASE)
 	$(VENV)/python benches/bench.py
+
+bench-fairness: setup  ## Who waits for whom, beside stock Celery; rewrites docs/benchmarks.md and its picture
+	$(RELEASE)
+	$(VENV)/python benches/bench.py --fairness
 
 build:
 	$(RELEASE)

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """fairstalk against a stock Celery worker: the same application, the same machine, four slots each.
 
-    benches/bench.py                          measure everything (some ten minutes), add a line to benches/history.jsonl
+    benches/bench.py                          measure speed (some ten minutes), add a line to benches/history.jsonl
                                               and write docs/benchmarks.md
+    benches/bench.py --fairness               the same for fairness (some twenty minutes), and docs/fairness-wait.svg
     benches/bench.py --quick [--only PART]    a smoke run with small sizes; prints the page and writes nothing
     benches/bench.py --only PART              some parts at full size; prints them and writes nothing
-    benches/bench.py --report                 write docs/benchmarks.md again from the last line of the history
+    benches/bench.py --report                 write the page and the picture again from the history
 
 Run it with the Python of target/venv, which tests/setup.sh makes, after `cargo build --release`, on a quiet machine.
 """
 import argparse
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +21,27 @@ ROOT = Path(__file__).resolve().parents[1]
 # The application's package `bench` has to be found before this file.
 sys.path[:0] = [str(ROOT / "examples" / "imgbackend"), str(ROOT / "tests")]
 
+import alone  # noqa: E402
+import claim_cost  # noqa: E402
 import drain  # noqa: E402
 import idle  # noqa: E402
 import memory  # noqa: E402
+import million  # noqa: E402
+import newcomer  # noqa: E402
 import pickup  # noqa: E402
+import quiet  # noqa: E402
 import report  # noqa: E402
+import share  # noqa: E402
 import startup  # noqa: E402
 from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
 from systems import program  # noqa: E402
 
-PARTS = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
+SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
+FAIRNESS = {
+    "quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": claim_cost,
+}
+PARTS = {**SPEED, **FAIRNESS}
 
 
 @dataclass
@@ -45,9 +57,24 @@ class Sizes:
     memory_repeat: int = 3
     idle_seconds: float = 20.0
     startups: int = 5
+    quiet_bulk: int = 10_000
+    quiet_seconds: float = 90.0
+    million: int = 1_000_000
+    newcomers: int = 40
+    newcomer_seconds: float = 20.0
+    share_seconds: float = 60.0
+    alone: int = 20_000
+    alone_stock: int = 5_000
+    alone_repeat: int = 7
+    # Few messages, many messages, tasks.
+    cost: tuple = (1000, 1_000_000, 4000)
 
 
-QUICK = Sizes(1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1)
+QUICK = Sizes(
+    1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, quiet_bulk=400,
+    quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
+    alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 200),
+)
 
 
 def arguments():
@@ -55,9 +82,10 @@ def arguments():
     parser = argparse.ArgumentParser(description="fairstalk against a stock Celery worker.")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; writes nothing")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help="only: " + ", ".join(PARTS))
+    parser.add_argument("--fairness", action="store_true", help="measure fairness in place of speed")
     parser.add_argument("--repeat", type=int, help="repetitions of each drain (default 3)")
     parser.add_argument("--json", action="store_true", help="print the figures themselves in place of the page")
-    parser.add_argument("--report", action="store_true", help="only write docs/benchmarks.md from the history")
+    parser.add_argument("--report", action="store_true", help="only write page and picture from the history")
     return parser.parse_args()
 
 
@@ -69,8 +97,10 @@ def say(line):
 def main():
     """Measure, print, keep."""
     options = arguments()
+    # So that what was started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.report:
-        report.write(report.last())
+        report.write()
         return
     if not program().exists():
         sys.exit(f"{program()} is missing: cargo build --release")
@@ -78,12 +108,12 @@ def main():
     sizes.repeat = options.repeat or sizes.repeat
     app = example_app.load()
     run = description()
-    for part in options.only or PARTS:
+    for part in options.only or (FAIRNESS if options.fairness else SPEED):
         run[part] = PARTS[part].measure(app, sizes, say)
-    print(json.dumps(run) if options.json else report.page(run))
+    print(json.dumps(run) if options.json else report.parts(run))
     if not options.quick and not options.only:
         report.remember(run)
-        report.write(run)
+        report.write()
 
 
 if __name__ == "__main__":

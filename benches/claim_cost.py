@@ -1,23 +1,14 @@
-#!/usr/bin/env python3
 """What a claim costs the server, by what waits: microseconds for each task, and the longest single call.
-
-    benches/claim_cost.py             a thousand and a million messages, ten and a hundred thousand tenants; some minutes
-    benches/claim_cost.py --quick     small sizes, to see that it works
 
 It calls the real scripts as a worker does, from one process. For each size of a step there are two figures: time in
 scripts by the server's own clock (INFO commandstats), and CPU time of the server, reading and answering included. The
-longest calls are by CPU time, so that what else the machine does is no part of it. Run it with the Python of target/venv.
+longest calls are by CPU time, so that what else the machine does is no part of it.
 """
-import argparse
-import sys
 import uuid
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests")]
-
-from harness.redis_server import RedisServer  # noqa: E402
-from probes import cpu_seconds  # noqa: E402
+from harness import ROOT
+from harness.redis_server import RedisServer
+from probes import cpu_seconds
 
 SCRIPTS = ROOT / "src" / "broker" / "scripts"
 QUEUES = [f"queue_{number}" for number in range(20)]
@@ -87,8 +78,19 @@ class Owner:
         self.step(filing=(1, queue, len(batch), batch[0][-64:], batch[-1][-64:], len(place), *shares, whose))
 
 
-def measure(server, messages, tenants, tasks):
-    """One line of the table: costs by batch, and the longest step, filing and pouring back."""
+def measure(app, sizes, say):
+    """Few and many messages, few and many tenants; `app` is not needed."""
+    few, many, tasks = sizes.cost
+    figures = []
+    with RedisServer() as server:
+        for messages, tenants in [(few, 10), (many, 10), (many // 10, many // 10), (many, many // 10)]:
+            figures.append({"messages": messages, "tenants": tenants, **one_size(server, messages, tenants, tasks)})
+            say(f"cost: {messages} messages of {tenants} tenants")
+    return figures
+
+
+def one_size(server, messages, tenants, tasks):
+    """Microseconds a task by size of a step; milliseconds of the longest step, filing and pouring back."""
     owner = Owner(server)
     owner.forget()
     owner.file(messages, tenants)
@@ -101,7 +103,8 @@ def measure(server, messages, tenants, tasks):
         for _ in range(steps):
             assert len(owner.step(batch, LOOK)[4]) == 4 * batch
         script = owner.client.info("commandstats")["cmdstat_evalsha"]["usec"]
-        costs.append(f"{script / (steps * batch):.1f} / {owner.spent * 1e6 / (steps * batch):.1f}")
+        taken = steps * batch
+        costs.append({"batch": batch, "script_usec": script / taken, "cpu_usec": owner.spent * 1e6 / taken})
         longest = max(longest, owner.forget())
         owner.step()
         waiting -= (steps + 1) * batch
@@ -109,24 +112,4 @@ def measure(server, messages, tenants, tasks):
     while owner.call("leave", [], 1000)[0] > 0:
         pass
     assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
-    return [*costs, *(f"{milliseconds:.1f}" for milliseconds in (longest, filing, owner.forget()))]
-
-
-def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    few, many, tasks = (1000, 10_000, 200) if parser.parse_args().quick else (1000, 1_000_000, 4000)
-    sizes = [(few, 10), (many, 10), (many // 10, many // 10), (many, many // 10)]
-    head = ["messages", "tenants", *(f"us/task, {batch} a step: script / CPU" for batch in BATCHES)]
-    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back of 1000, ms"]
-    print("| " + " | ".join(head) + " |")
-    print("|" + " ---: |" * len(head))
-    with RedisServer() as server:
-        for messages, tenants in sizes:
-            figures = measure(server, messages, tenants, tasks)
-            print("| " + " | ".join([f"{messages:,}", f"{tenants:,}", *figures]) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return {"steps": costs, "step_ms": longest, "filing_ms": filing, "leaving_ms": owner.forget()}

@@ -2,16 +2,16 @@
 
 The queues are filled first, then the worker is started. Only the stretch from 10 % to 90 % of the messages counts:
 starting up and the last few tasks have figures of their own (`startup`, `pickup`), and neither system can be helped or
-hurt by when it calls itself ready. Progress is the number of messages in the queues and in `unacked`, which falls when
-one is acknowledged: Celery acknowledges when a child accepts a task, fairstalk when its end is recorded. Over thousands
-of tasks with at most some dozens on their way that difference vanishes. CPU time and the counters of Redis are read at
+hurt by when it calls itself ready. Progress is the number of messages in the queues, in fairstalk's lanes and in
+`unacked`, which falls when one is acknowledged: Celery acknowledges when a child accepts a task, fairstalk when its end is
+recorded. Over thousands of tasks with at most some dozens on their way that difference vanishes. CPU time and the counters of Redis are read at
 the same two moments, so that they belong to the same tasks.
 """
 import statistics
 import time
 
 import probes
-from messages import check_empty, check_results, fill, no_other_places, users_of_queues
+from messages import IN_LANES, check_empty, check_results, fill, no_other_places, users_of_queues
 from systems import Stock, layouts, stage
 
 LOOK_EVERY = 0.01
@@ -43,12 +43,12 @@ def measure(app, sizes, say):
     return figures
 
 
-def one_run(app, system, task, count):
+def one_run(app, system, task, count, users=None):
     """Fill, start, watch, check."""
     with stage(system, app) as setting:
-        ids = fill(setting.client, task, count)
+        ids = fill(setting.client, task, count, users)
         setting.start()
-        gauge = probes.Gauge(setting.redis.socket, users_of_queues(), ["unacked"])
+        gauge = probes.Gauge(setting.redis.socket, users_of_queues(), ["unacked"], [IN_LANES])
         try:
             first, last = watch(setting, gauge, count)
         finally:

@@ -4,9 +4,12 @@ One message per user is made by a real `apply_async`; the others are its copies 
 twenty times as fast, and every byte but the ids is Celery's.
 """
 import json
+import hashlib
+import math
 import re
 import uuid
 from collections import Counter
+from itertools import count as numbers
 from itertools import cycle, islice
 
 from harness.waiting import eventually
@@ -15,10 +18,22 @@ USERS_PER_QUEUE = 5
 CHUNK = 1000
 PATIENCE = 120.0
 
-# What of fairstalk's own holds no messages, or only names of those that are in `unacked`.
-KNOWN_KEYS = re.compile("fairstalk:(claims:|owners|[0-9a-f]{6}:)")
+# Lanes belong to the workers that consume the same queues; the name is made of those of the queues.
+FLEET = hashlib.md5("\0".join(sorted(f"queue_{number}" for number in range(20))).encode()).hexdigest()[:6]
+# How many messages wait in fairstalk's lanes: a field of a hash.
+IN_LANES = (f"fairstalk:{FLEET}:tenants", "waiting")
+# What of fairstalk's own holds no messages, or only names of those that are in `unacked`, or those counted by IN_LANES.
+KNOWN_KEYS = re.compile(f"fairstalk:(claims:|owners|{FLEET}:)")
 # Bytes that other keys may have for each task. A message has about a thousand.
 TOLERATED = 30
+
+
+def users_beside(user, shares):
+    """Users after `user` without end, whose queue is the same as that user's, or is not."""
+    from imgbackend.routing import get_queue_for_user
+
+    queue = get_queue_for_user(user)
+    return (other for other in numbers(user + 1) if (get_queue_for_user(other) == queue) == shares)
 
 
 def users_of_queues():
@@ -35,40 +50,57 @@ def users_of_queues():
     return queues
 
 
-def templates(client, task):
-    """One message of each user, queue after queue in turn: (queue, text, task id, delivery tag)."""
-    from imgbackend.routing import enqueue_task_to_user_queue
+class Template:
+    """A message of a real `apply_async` for one user, and copies of it with ids of their own.
 
-    queues = users_of_queues()
-    made = []
-    for users in zip(*queues.values(), strict=True):
-        for queue, user in zip(queues, users, strict=True):
-            sent = enqueue_task_to_user_queue(task, user, user_id=user)
-            text = client.rpop(queue).decode()
-            message = json.loads(text)
-            assert message["headers"]["id"] == sent.id and client.llen(queue) == 0
-            made.append((queue, text, sent.id, message["properties"]["delivery_tag"]))
-    return made
+    To be made before a worker runs, which would take the message.
+    """
+
+    def __init__(self, client, task, user, **kwargs):
+        from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
+
+        self.queue = get_queue_for_user(user)
+        sent = enqueue_task_to_user_queue(task, user, user_id=user, **kwargs)
+        self.text, self.id = client.lpop(self.queue).decode(), sent.id
+        message = json.loads(self.text)
+        assert message["headers"]["id"] == sent.id
+        self.tag = message["properties"]["delivery_tag"]
+
+    def copy(self):
+        """Id of the task, and the message."""
+        task = str(uuid.uuid4())
+        return task, self.text.replace(self.id, task).replace(self.tag, str(uuid.uuid4()))
 
 
-def fill(client, task, count):
-    """Put `count` messages into the queues, one queue after the other in turn. Returns the ids of the tasks."""
-    made = templates(client, task)
+def fill(client, task, count, users=None):
+    """Put `count` messages into the queues, one user after the other in turn. Returns the ids of the tasks.
+
+    By default those of all queues, queue after queue in turn.
+    """
+    users = users or [user for users in zip(*users_of_queues().values(), strict=True) for user in users]
+    made = [Template(client, task, user) for user in users]
     ids = []
     source = islice(cycle(made), count)
     while chunk := list(islice(source, CHUNK)):
         with client.pipeline(transaction=False) as pipeline:
-            for queue, text, known_id, known_tag in chunk:
-                ids.append(str(uuid.uuid4()))
-                pipeline.lpush(queue, text.replace(known_id, ids[-1]).replace(known_tag, str(uuid.uuid4())))
+            for template in chunk:
+                task_id, text = template.copy()
+                ids.append(task_id)
+                pipeline.lpush(template.queue, text)
             pipeline.execute()
     return ids
 
 
+def flood(client, template, count):
+    """Put `count` copies into the template's queue, many in one call."""
+    for start in range(0, count, CHUNK):
+        client.lpush(template.queue, *(template.copy()[1] for _ in range(min(CHUNK, count - start))))
+
+
 def remaining(client):
     """Messages not yet acknowledged."""
-    in_lanes = sum(int(client.hget(key, "waiting") or 0) for key in client.scan_iter("fairstalk:*:tenants"))
-    return sum(client.llen(queue) for queue in users_of_queues()) + in_lanes + client.hlen("unacked")
+    lists = sum(client.llen(queue) for queue in users_of_queues())
+    return lists + int(client.hget(*IN_LANES) or 0) + client.hlen("unacked")
 
 
 def no_other_places(client, count):
@@ -106,3 +138,9 @@ def warm_up(client, count):
     ids = [enqueue_task_to_user_queue(noop_result, user, user_id=user).id for user in range(count)]
     eventually(lambda: remaining(client) == 0, PATIENCE, "tasks to warm up")
     check_results(client, ids)
+
+
+def percentile(values, share):
+    """Nearest rank."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -8,13 +8,12 @@ in it; `push`, just before the producer sends its LPUSH, which is the worker's o
 the producer and what that does with it.
 """
 import json
-import math
 import random
 import time
 from contextlib import contextmanager
 
 from harness.waiting import eventually
-from messages import remaining, warm_up
+from messages import percentile, remaining, warm_up
 from systems import Daemon, Stock, stage
 
 WARM_UP = 40
@@ -77,12 +76,6 @@ def one_turn(app, system, count, dice):
 def lines(ledger):
     """What the tasks have written."""
     return [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-
-
-def percentile(values, share):
-    """Nearest rank."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def summary(waits):

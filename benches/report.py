@@ -1,13 +1,20 @@
-"""The history, and the page that is made from its last line and `benchmarks.md.in`."""
+"""The history, and what is made from it and `benchmarks.md.in`: a page, and a picture.
+
+Speed and fairness are measured by runs of their own: of each the last line counts.
+"""
 import json
 import re
 
+import fairness_tables
+import picture
 import tables
 from harness import ROOT
 
 HISTORY = ROOT / "benches" / "history.jsonl"
 TEMPLATE = ROOT / "benches" / "benchmarks.md.in"
 PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "fairness-wait.svg"
+MAKERS = {**tables.PARTS, **fairness_tables.PARTS}
 
 
 def rounded(value):
@@ -25,23 +32,31 @@ def remember(run):
         history.write(json.dumps(rounded(run)) + "\n")
 
 
-def last():
-    """The run that was added last."""
-    return json.loads(HISTORY.read_text().splitlines()[-1])
+def last(maker):
+    """The run that was added last of those that have what these tables are made of."""
+    runs = map(json.loads, reversed(HISTORY.read_text().splitlines()))
+    return next(run for run in runs if all(name in run for name in maker.PARTS))
 
 
-def page(run):
-    """The whole page; of a run of some parts only, just their tables."""
+def parts(run):
+    """What was measured, table by table."""
     run = rounded(run)
-    made = {name: make(run[name]) for name, make in tables.PARTS.items() if name in run}
-    made["about"] = tables.about(run)
-    if len(made) <= len(tables.PARTS):
-        return "\n\n".join(f"**{name}**\n\n{text}" for name, text in made.items())
-    made["summary"] = tables.overview(run)
+    made = {name: make(run[name]) for name, make in MAKERS.items() if name in run}
+    return "\n\n".join(f"**{name}**\n\n{text}" for name, text in {**made, "about": tables.about(run)}.items())
+
+
+def page():
+    """The whole page."""
+    speed, fairness = last(tables), last(fairness_tables)
+    made = {name: make(speed[name]) for name, make in tables.PARTS.items()}
+    made |= {name: make(fairness[name]) for name, make in fairness_tables.PARTS.items()}
+    made |= {"about": tables.about(speed), "summary": tables.overview(speed)}
+    made |= {"about_fairness": tables.about(fairness), "summary_fairness": fairness_tables.overview(fairness)}
     made["sources"] = ", ".join(f"`{path.name}`" for path in sorted((ROOT / "benches").glob("*.py")))
     return re.sub(r"\{\{(\w+)\}\}", lambda match: made[match[1]], TEMPLATE.read_text())
 
 
-def write(run):
-    """Write the page."""
-    PAGE.write_text(page(run))
+def write():
+    """Write the page, and the picture in it."""
+    PAGE.write_text(page())
+    PICTURE.write_text(picture.svg(last(fairness_tables)["quiet"]))

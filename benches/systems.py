@@ -30,13 +30,13 @@ class Stock:
     """`celery -A imgbackend worker -c 4`, everything else as by default."""
 
     key, title = "celery", "Celery"
-    command = f"celery -A imgbackend worker -c {SLOTS}"
+    options = ()
 
     def start(self, redis, env, directory):
         """Start it; it is not ready yet."""
         notify = NotifySocket()
         environment = clean_environment(**env, NOTIFY_SOCKET=notify.path, PYTHONPATH=str(ROOT / "benches" / "stock"))
-        command = [*example_app.celery_command(), "worker", "-c", str(SLOTS), "--include", "bench_ready"]
+        command = [*example_app.celery_command(), "worker", "-c", str(SLOTS), *self.options, "--include", "bench_ready"]
         worker = ProcessUnderTest(command, directory / "celery.log", environment, PROJECT)
         worker.notify = notify
         return worker
@@ -54,10 +54,15 @@ class Stock:
         return "parent" if process.pid == worker.pid else "children"
 
 
+class StockAtBest(Stock):
+    """The same with what is advised against waiting behind others: it takes no more tasks than it has children."""
+
+    key, title = "celery_best", "Celery, prefetch 1"
+    options = ("-O", "fair", "--prefetch-multiplier=1")
+
+
 class Daemon:
     """`fairstalk run` with `processes` x `concurrency` slots, everything else as by default."""
-
-    command = "fairstalk run"
 
     def __init__(self, processes=2, concurrency=2, **sections):
         self.layout = {"processes": processes, "concurrency": concurrency}

@@ -1,4 +1,4 @@
-"""The benchmark runs. How fast anything is, is not for a test to say."""
+"""The benchmarks run. How fast anything is, is not for a test to say."""
 import json
 import subprocess
 import sys
@@ -15,11 +15,17 @@ def bench(monkeypatch):
 
     def run(*arguments):
         command = [sys.executable, ROOT / "benches" / "bench.py", *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
     return run
+
+
+@pytest.fixture
+def bench_modules(monkeypatch):
+    """The modules of benches/ can be imported."""
+    monkeypatch.syspath_prepend(str(ROOT / "benches"))
 
 
 def test_quick_drain(bench):
@@ -32,11 +38,45 @@ def test_quick_drain(bench):
         assert sum(systems["fairstalk"]["cpu_usec"].values()) > 0
 
 
-def test_the_page_is_made_from_the_history(bench, monkeypatch):
-    """`docs/benchmarks.md` is what the template and the last line of the history make."""
-    monkeypatch.syspath_prepend(str(ROOT / "benches"))
+def test_quick_waits(bench):
+    """Every call of every quiet user is counted once, under each system, with users in and beside the flooded queue."""
+    systems = json.loads(bench("--quick", "--only", "quiet", "--json"))["quiet"]
+    systems = {key: systems[key] for key in ("celery", "celery_best", "fairstalk")}
+    for figures in systems.values():
+        assert figures["shared"]["tasks"] > 0 and figures["others"]["tasks"] > 0
+        assert figures["ratio"] > 0
+    seconds = {key: [point[0] for point in figures["over_time"]["shared"]] for key, figures in systems.items()}
+    assert all(of[0] < 0 <= of[-1] for of in seconds.values()), seconds
+
+
+def test_quick_shares_and_costs(bench):
+    """Parts that have sizes of their own run, and their tables are made."""
+    parts = ["million", "newcomer", "cost"]
+    printed = bench("--quick", *(word for part in parts for word in ("--only", part)))
+    assert all(f"**{part}**" in printed for part in parts), printed
+
+
+def test_running_time(bench_modules):
+    """What lies outside of the stretch doesn't count, and what has not ended counts up to its end."""
+    from share import jain, running_time
+
+    def line(event, task, user, time):
+        return {"event": event, "task": task, "user": user, "time": time}
+
+    written = [
+        line("start", "a", 1, 8.0), line("end", "a", 1, 11.0),
+        line("start", "b", 2, 12.0), line("end", "b", 2, 14.5),
+        line("start", "c", 1, 19.0),
+        line("start", "d", 2, 21.0),
+    ]
+    assert running_time(written, {1: 0.4, 2: 0.2}, 10.0, 20.0) == {1: 2.0, 2: 2.5}
+    assert jain([2.0, 2.0, 2.0]) == 1.0
+    assert jain([0.0, 0.0, 5.0, 0.0]) == 0.25
+
+
+def test_the_page_is_made_from_the_history(bench_modules):
+    """`docs/benchmarks.md` and its picture are what the template and the history make."""
     import report
 
-    if not report.HISTORY.exists():
-        pytest.skip("nothing was measured yet")
-    assert report.PAGE.read_text() == report.page(report.last())
+    assert report.PAGE.read_text() == report.page()
+    assert report.PICTURE.read_text() == report.picture.svg(report.last(report.fairness_tables)["quiet"])

@@ -276,10 +276,12 @@ local function remember()
   end
   if floor then
     -- All of them, so that who else is there can be counted.
-    local counters = {floor, number, waiting, paused, throttled, epoch}
+    -- All of them, as soon as one has changed: when there is nothing else, everybody is gone.
+    local counters, moved = {floor, number, waiting, paused, throttled, epoch}, false
+    for i, name in ipairs(COUNTERS) do moved = moved or counters[i] ~= (known[name] or 0) end
     for i, name in ipairs(COUNTERS) do
       local value = counters[i]
-      if value ~= known[name] then
+      if moved and value ~= known[name] then
         fields[#fields + 1] = name
         fields[#fields + 1] = string.format('%.14g', value)
         known[name] = value

@@ -1,0 +1,123 @@
+"""Figures of fairness to Markdown: one table for each part, and the one with all targets."""
+from tables import number, table
+
+SYSTEMS = {"celery": "Celery", "celery_best": "Celery, prefetch 1", "fairstalk": "fairstalk"}
+PLACES = {"others": "another queue", "shared": "the bulk user's queue"}
+PLACEMENTS = {
+    "mixed": "three share a queue, two have their own", "together": "all share one queue", "apart": "each has its own",
+}
+ALONE = {**SYSTEMS, "without_tenancy": "fairstalk without `[tenancy]`"}
+
+
+def milliseconds(seconds):
+    """As a number."""
+    return number(1000 * seconds)
+
+
+def quiet(figures):
+    """Waits of quiet users."""
+    rows = []
+    for place, title in PLACES.items():
+        for name in ("p50", "p99", "max"):
+            waits = [milliseconds(figures[key][place][name]) for key in SYSTEMS]
+            rows.append([f"{title}, {name}", *waits, milliseconds(figures["ideal"][name])])
+    rows.append(["p99 there by p99 here", *(number(figures[key]["ratio"]) for key in SYSTEMS), "1"])
+    counted = figures["fairstalk"]
+    rows.append(["latest call, ms after its time", *(milliseconds(figures[key]["late"]) for key in SYSTEMS), "0"])
+    tasks = f"{counted['others']['tasks']} and {counted['shared']['tasks']} tasks in {figures['seconds']:g} s"
+    head = f"wait, ms ({tasks}, beside {number(figures['bulk'])})"
+    return table([head, *SYSTEMS.values(), "nothing but the tasks"], *rows)
+
+
+def million(figures):
+    """Waits behind a million messages."""
+    rows = []
+    stretches = {"during": "while they are filed", "after": "afterwards"}
+    for stretch, when in stretches.items():
+        for place, where in PLACES.items():
+            of = figures[stretch][place]
+            waits = [of["tasks"], milliseconds(of["p50"]), milliseconds(of["max"])] if of else ["-"] * 3
+            rows.append([f"{when}, {where}", *waits])
+    said = (
+        f"{number(figures['messages'])} messages: ready {number(figures['ready'])} s after the start, all filed after "
+        f"{number(figures['digested'])} s, all handed back at the stop within {number(figures['stopped'])} s."
+    )
+    return table(["called", "tasks", "wait p50, ms", "longest, ms"], *rows) + "\n\n" + said
+
+
+def newcomer(figures):
+    """Waits beside long tasks."""
+    rows = [[name, *(milliseconds(figures[key][name]) for key in SYSTEMS)] for name in ("p50", "p99", "max")]
+    return table([f"wait, ms ({figures['fairstalk']['tasks']} tasks)", *SYSTEMS.values()], *rows)
+
+
+def share(figures):
+    """Jain's index, what each user got, and weights."""
+    rows = []
+    for placement, of in figures["placements"].items():
+        for key, got in of.items():
+            rows.append([f"{PLACEMENTS[placement]}: {SYSTEMS[key]}", f"**{got['jain']:.3f}**", *map(number, got["used"])])
+    head = ["", "Jain", *(f"{1000 * seconds:g} ms tasks" for seconds in figures["durations"])]
+    of = figures["weights"]
+    weighted = ", ".join(f"{weight}: {number(used)} s" for weight, used in zip(of["weights"], of["used"], strict=True))
+    return table(head, *rows) + f"\n\nBy weight: {weighted}; at most {100 * of['off']:.1f} % off."
+
+
+def alone(figures):
+    """Rates of one user."""
+    rows = []
+    for key, title in ALONE.items():
+        of = figures[key]
+        spread = f"{number(min(of['rates']))} to {number(max(of['rates']))}"
+        cpu = number(sum(of["cpu_usec"].values()))
+        rows.append([title, f"**{number(of['rate'])}**", spread, f"{100 * of['ratio']:.0f} %", cpu])
+    head = ["one user, no-op", "tasks per second", "spread", "of that without `[tenancy]`", "CPU of a task, us"]
+    return table(head, *rows)
+
+
+def cost(figures):
+    """Costs of claims."""
+    sizes = [step["batch"] for step in figures[0]["steps"]]
+    head = ["messages", "tenants", *(f"us a task, {size} a step: script / CPU" for size in sizes)]
+    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back of 1,000, ms"]
+    rows = []
+    for of in figures:
+        steps = [f"{number(step['script_usec'])} / {number(step['cpu_usec'])}" for step in of["steps"]]
+        longest = [number(of[name]) for name in ("step_ms", "filing_ms", "leaving_ms")]
+        rows.append([number(of["messages"]), number(of["tenants"]), *steps, *longest])
+    return table(head, *rows)
+
+
+PARTS = {"quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": cost}
+
+
+def overview(run):
+    """What is promised, and what was measured."""
+    million, alone = run["million"], run["alone"]
+    placements = run["share"]["placements"]
+    fairest = min(placement["fairstalk"]["jain"] for placement in placements.values())
+
+    def of_all(value):
+        return [value(key) for key in SYSTEMS]
+
+    def ours(value):
+        return ["-", "-", value]
+
+    def wait(place, name):
+        return of_all(lambda key: milliseconds(run["quiet"][key][place][name]))
+
+    newcomers = of_all(lambda key: milliseconds(run["newcomer"][key]["max"]))
+    return table(
+        ["", *SYSTEMS.values(), "target"],
+        ["quiet users, wait p50, ms", *wait("others", "p50"), "-"],
+        ["quiet users, wait p99, ms", *wait("others", "p99"), "<= 75"],
+        ["the same in the bulk user's queue, p99, ms", *wait("shared", "p99"), "<= 75"],
+        ["the latter by the former", *of_all(lambda key: number(run["quiet"][key]["ratio"])), "<= 1.2"],
+        ["behind a million messages, longest wait, ms", *ours(milliseconds(million["after"]["shared"]["max"])), "<= 1,000"],
+        ["5 s tasks in every slot, newcomer's longest wait, ms", *newcomers, "<= 50"],
+        ["running time of five users, Jain's index", *of_all(lambda key: f"{placements['mixed'][key]['jain']:.3f}"), ">= 0.98"],
+        ["the same, worst of three placements", *ours(f"{fairest:.3f}"), ">= 0.98"],
+        ["weights 1:2:4, furthest off, %", *ours(number(100 * run["share"]["weights"]["off"])), "<= 5"],
+        ["one user alone, no-op tasks per second", *of_all(lambda key: number(alone[key]["rate"])), "-"],
+        ["the same, % of that without `[tenancy]`", *ours(number(100 * alone["fairstalk"]["ratio"])), ">= 97"],
+    )
