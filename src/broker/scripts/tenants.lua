@@ -77,8 +77,9 @@ local function meet(flows)
   end
 end
 
--- A flow that is about to wait. Who has not waited starts where the others are: it can't save up credit. Each a
--- little later than the one before, so that newcomers are served in their order.
+-- A flow that is about to wait. Who has not waited starts where the others are, or one task before, if it has run that
+-- one just now: then the second click of a quiet user doesn't take turns with a bulk job. More credit can't be saved up.
+-- Each starts a little later than the one before, so that newcomers are served in their order.
 local function enter(flow)
   local tenant = tenants[flow]
   if not tenant then
@@ -88,7 +89,7 @@ local function enter(flow)
   end
   if tenant.n == 0 then
     floor = floor + 0.001
-    tenant.v = math.max(tenant.v, floor)
+    tenant.v = math.max(tenant.v, floor - (tenant.c or 0) / (tenant.w or 1))
   end
   changed[flow] = true
   return tenant
