@@ -9,6 +9,7 @@ from chaos import verdict
 from chaos.load import Sent
 from chaos.verdict import Blow
 from harness import ROOT
+from harness.daemon import clean_environment
 
 #: CHAOS_ROUNDS makes the campaigns longer.
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "55"))
@@ -27,7 +28,7 @@ def test_a_campaign(tmp_path, rounds, daemons, stock):
     seed = random.randrange(2**32)
     options = ["--rounds", rounds, "--seed", seed, "--daemons", daemons, "--stock", stock, "--keep", tmp_path]
     command = [sys.executable, "-m", "chaos", *map(str, options)]
-    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT / "tests", env=clean_environment(), capture_output=True, text=True)
     again = f"again: make chaos ROUNDS={rounds} SEED={seed} DAEMONS={daemons} STOCK={stock}"
     print(again)
     assert done.returncode == 0, f"{again}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
