@@ -135,7 +135,7 @@ def test_a_server_without_memory(under, daemon, proxy, client):
     assert proxy.count - before <= CONNECTIONS
 
 
-def test_a_start_that_cannot_be_noted(celery_app, fairstalk, app_env, proxy, client, ledger):
+def test_a_start_that_cannot_be_noted(celery_app, fairstalk, proxy, client, ledger):
     """Delivered at most once: without memory a task can be claimed, but not noted. It waits, and so does the worker."""
     daemon = fairstalk(
         broker={"url": proxy.url, "timeout": "1s"},

@@ -31,7 +31,7 @@ def helps(*command):
     shown = subprocess.run([binary(), *command, "--help"], check=True, capture_output=True, text=True).stdout
     yield command, shown
     listed = re.search(r"^Commands:\n((?: .*\n|\n(?= ))+)", shown, re.M)
-    for name in re.findall(r"^  (\w+)", listed[1], re.M) if listed else []:
+    for name in re.findall(r"^  ([\w-]+)", listed[1], re.M) if listed else []:
         if name != "help":
             yield from helps(*command, name)
 
