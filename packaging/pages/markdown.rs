@@ -83,7 +83,8 @@ fn plain(text: &str) -> String {
 }
 
 /// Code and strong words are bold; of a link only the text is kept.
-fn inline(text: &str) -> Vec<Inline> {
+/// Marked text of one line.
+pub fn inline(text: &str) -> Vec<Inline> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(['`', '[', '*']) {

@@ -30,7 +30,7 @@ pub fn operation() -> io::Result<String> {
     page.control("SH", ["JOURNAL FIELDS"]);
     page.text([roman("Records have these fields, where they apply, for "), bold("journalctl FIELD=value"), roman(":")]);
     for (name, meaning) in fields::ALL {
-        page.control("TP", []).text([bold(name.to_uppercase())]).text([roman(*meaning)]);
+        page.control("TP", []).text([bold(name.to_uppercase())]).text(markdown::inline(meaning));
     }
     super::see_also(
         &mut page,
