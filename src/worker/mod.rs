@@ -24,6 +24,7 @@ pub mod runners;
 pub mod settle;
 pub mod slots;
 pub mod starts;
+mod stepping;
 pub mod story;
 pub mod tail;
 pub mod work;

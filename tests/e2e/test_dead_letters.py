@@ -6,7 +6,7 @@ import pytest
 from celery import group
 from celery.exceptions import NotRegistered
 from celery.result import AsyncResult
-from harness.broker import message, stored, wait_settled
+from harness.broker import message, of_fleet, stored, wait_settled
 from harness.waiting import eventually
 
 from bench import tasks
@@ -147,7 +147,8 @@ def test_malformed_messages_are_filed_and_stall_nobody(many_queues, client, ledg
     numbers = iter(range(len(MALFORMED)))
     push_all(client, lambda queue: client.lpush(queue, message(record, (1, next(numbers), str(ledger)), queue=queue)))
     filed = {f"q:queue_{number}".encode() for number in range(len(MALFORMED))}
-    eventually(lambda: filed <= set(client.hkeys("fairstalk:tenants")), PATIENCE, daemon.log)
+    tenants = of_fleet("tenants", QUEUES)
+    eventually(lambda: filed <= set(client.hkeys(tenants)), PATIENCE, daemon.log)
     eventually(lambda: not any(client.exists(queue) for queue in QUEUES), PATIENCE)
     assert (daemon.dead_letters(), ledger.numbers("start")) == ([], [-1])
     daemon.call("revoke", "--terminate", "blocker")

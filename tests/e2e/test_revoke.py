@@ -8,7 +8,7 @@ from celery import chord
 from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import AsyncResult
 from harness import PROJECT
-from harness.broker import message, stored, wait_settled
+from harness.broker import message, of_fleet, stored, wait_settled
 from harness.daemon import clean_environment
 from harness.example_app import celery_command
 from harness.waiting import eventually
@@ -219,7 +219,7 @@ def test_revoked_between_two_claims(celery_app, fairstalk, client, ledger):
             "local t = redis.call('TIME') local n = t[1] * 1000 + math.floor(t[2] / 1000)"
             "local l = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0 n = math.max(n, l + 1)"
             "redis.call('ZADD', KEYS[1], n, ARGV[1]) redis.call('HSET', KEYS[2], 'revoked', n)",
-            2, "fairstalk:revoked", "fairstalk:tenants", gone)
+            2, "fairstalk:revoked", of_fleet("tenants"), gone)
         tasks.record.apply_async((1, 2 * n + 1, str(ledger)), task_id=gone)
         check_revoked(AsyncResult(gone), "revoked")
     assert ledger.numbers("start") == [2 * n for n in range(20)]

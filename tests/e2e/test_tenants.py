@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from harness.broker import wait_settled
+from harness.broker import of_fleet, wait_settled
 from harness.waiting import eventually
 
 from bench import tasks
@@ -223,7 +223,7 @@ def test_whose_a_task_is_is_found_out(celery_app, client, fairstalk, ledger):
     assert 'named by the parameter "user_id", found out' in daemon.call("check").stdout
     # The next daemon knows it from the start.
     assert daemon.stop() in (0, 75)
-    assert json.loads(client.hget("fairstalk:tenancy", "answer"))["name"] == {"parameter": "user_id"}
+    assert json.loads(client.hget(of_fleet("tenancy"), "answer"))["name"] == {"parameter": "user_id"}
     again = fairstalk(workers={"processes": 1, "concurrency": 1, **NOW}, tenancy=NOTHING)
     send(ledger, quiet[0], 3, seconds=60)
     eventually(lambda: (tenant(again, quiet[0]) or {}).get("waiting", 0) >= 1)

@@ -1,5 +1,6 @@
 """Messages in Redis, as kombu writes them and as fairstalk keeps them."""
 import base64
+import hashlib
 import json
 import uuid
 
@@ -36,6 +37,12 @@ def message(task, args=(), kwargs=None, queue="queue_0", headers=None, propertie
 def waiting(client, queue):
     """The messages of a queue, in the order in which they will be taken."""
     return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
+
+
+def of_fleet(name, queues=tuple(f"queue_{number}" for number in range(20))):
+    """A key that belongs to the workers which consume these queues."""
+    fleet = hashlib.md5("\0".join(sorted(queues)).encode()).hexdigest()[:6]
+    return f"fairstalk:{fleet}:{name}"
 
 
 def unclaimed(client):

@@ -16,7 +16,10 @@ local number = math.max(now, latest + 1)
 call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[1]))
 local added = 0
 for i = 3, #ARGV do added = added + call('ZADD', KEYS[1], 'NX', string.format('%.0f', number), ARGV[i]) end
-if added == 0 then return latest end
+if added == 0 and latest > 0 then
+  redis.call('HSET', KEYS[2], 'revoked', string.format('%.0f', latest)) -- another fleet may have been told first
+  return latest
+end
 call('ZREMRANGEBYRANK', KEYS[1], 0, -tonumber(ARGV[2]) - 1)
 call('PEXPIRE', KEYS[1], ARGV[1])
 call('HSET', KEYS[2], 'revoked', string.format('%.0f', number))

@@ -1,0 +1,107 @@
+//! The step of a busy worker: what has ended goes in, what can start comes out, what is new is looked at.
+
+use super::engine::{Claiming, Engine};
+use super::exchange::Trouble;
+use crate::broker::{Action, Step, StepReply};
+use std::time::{Duration, Instant};
+
+/// Steps are quick if one follows the other within this time.
+const QUICK: Duration = Duration::from_millis(2);
+
+/// Claims in one step at most: the script stays short however many slots there are.
+const WANT_MAX: usize = 64;
+
+/// Settlements in one step at most.
+const MAX_SETTLEMENTS: usize = 500;
+
+impl Engine {
+    /// Something has ended that Redis doesn't know of and can be told.
+    pub(super) fn settles(&self) -> bool {
+        !self.outbox.is_empty() && !self.hands_back()
+    }
+
+    /// Settles what has ended and claims for the free slots, in one exchange.
+    pub(super) async fn step(&mut self) -> Result<(), Trouble> {
+        let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
+        let want = if claims { self.free().min(WANT_MAX) } else { 0 };
+        let look = self.reach();
+        if self.claiming != Claiming::Yes {
+            self.filings.clear(); // what was seen stays where it is, for others
+        }
+        if self.hands_back() {
+            return Ok(());
+        }
+        // What goes back to the front goes latest first, which costs least: each is put in front of the one before.
+        self.outbox.sort_by_key(|settlement| match settlement.action {
+            Action::Front(_) => u64::MAX - settlement.sequence,
+            _ => 0,
+        });
+        let exchange = &mut self.exchange;
+        let Some(connection) = &mut exchange.connection else { return Ok(()) };
+        if want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty() {
+            return Ok(());
+        }
+        // After an outage there may be more than one script call can take.
+        let batch = self.outbox.len().min(MAX_SETTLEMENTS);
+        let step = Step {
+            owner: &self.start.owner,
+            connection: Some(exchange.number),
+            sequence: exchange.sequence,
+            want,
+            cursor: exchange.cursor,
+            settlements: &self.outbox[..batch],
+            epoch: self.naming.epoch(),
+            filings: &self.filings,
+            look,
+            unseen: true,
+            expected: self.expected,
+        };
+        let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
+        for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
+            self.tally.end(settlement.sequence, Instant::now());
+        }
+        self.filings.clear();
+        // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
+        if exchange.revoked.is_behind(reply.revoked) {
+            exchange.revoked.catch_up(connection).await?;
+        }
+        self.stepped(reply, want, look);
+        Ok(())
+    }
+
+    fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
+        let exchange = &mut self.exchange;
+        exchange.clock = (reply.now, Instant::now());
+        exchange.cursor = reply.cursor;
+        self.naming.heard(reply.epoch);
+        exchange.sequence += reply.claims.len() as u64;
+        exchange.due_at = reply.next_due.map(|due| due_at(u64::try_from(due - reply.now).unwrap_or(0)));
+        if let Some(turn) = reply.turn.map(due_at) {
+            exchange.due_at = Some(exchange.due_at.map_or(turn, |due| due.min(turn)));
+        }
+        if want > 0 {
+            exchange.looked = true;
+            self.look = reply.claims.len() == want;
+            let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
+            exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
+        }
+        if look > 0 {
+            self.file(reply.looked);
+            // What is filed now can be claimed with the next step.
+            self.look |= !self.filings.is_empty();
+        }
+        if !reply.lost.is_empty() {
+            tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");
+        }
+        for (claim, waited) in reply.claims.into_iter().zip(reply.waits) {
+            self.dispatch(claim, waited, reply.now);
+        }
+        let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
+        self.reports.update(|figures| figures.busy = busy);
+    }
+}
+
+/// When to look for a delayed message that is due in so many milliseconds.
+pub(super) fn due_at(wait: u64) -> Instant {
+    Instant::now() + Duration::from_millis(wait.min(86_400_000))
+}
