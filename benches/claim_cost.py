@@ -32,7 +32,7 @@ class Owner:
         self.scripts = {
             name: client.script_load(common + (SCRIPTS / f"{name}.lua").read_text()) for name in ("step", "beat", "leave")
         }
-        self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16)
+        self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16, 3600)
 
     def call(self, script, lists, *arguments):
         """One call with what all scripts expect."""
@@ -52,9 +52,9 @@ class Owner:
         """Settles what is held, each of 10 ms, and claims so many."""
         settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
         reply = self.call(
-            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, len(self.held), *settlements, *filing
+            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, len(self.held), *settlements, 0, *filing
         )
-        flows = reply[4][1::4]
+        flows = reply[4][1::5]
         self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))
         self.sequence += len(flows)
         return reply
@@ -101,7 +101,7 @@ def one_size(server, messages, tenants, tasks):
         owner.client.config_resetstat()
         owner.forget()
         for _ in range(steps):
-            assert len(owner.step(batch, LOOK)[4]) == 4 * batch
+            assert len(owner.step(batch, LOOK)[4]) == 5 * batch
         script = owner.client.info("commandstats")["cmdstat_evalsha"]["usec"]
         taken = steps * batch
         costs.append({"batch": batch, "script_usec": script / taken, "cpu_usec": owner.spent * 1e6 / taken})
@@ -109,7 +109,7 @@ def one_size(server, messages, tenants, tasks):
         owner.step()
         waiting -= (steps + 1) * batch
     owner.forget()
-    while owner.call("leave", [], 1000)[0] > 0:
+    while owner.call("leave", [], 1000, 0)[0] > 0:
         pass
     assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
     return {"steps": costs, "step_ms": longest, "filing_ms": filing, "leaving_ms": owner.forget()}

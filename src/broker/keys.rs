@@ -136,7 +136,7 @@ impl Keys {
 
     /// Tenants that were told to wait.
     pub fn paused(&self) -> String {
-        self.key("fairstalk:paused")
+        self.of_fleet("paused")
     }
 
     /// Changes when lanes have filled in a way that changes no list.

@@ -124,8 +124,8 @@ def report(account_id): pass
     assert done.config["workers"] == {"processes": 2, "concurrency": 3}
     assert done.config["delivery"] == {"accept": ["json", "pickle"]}
     assert "account_id may say whose" in done.stdout
-    passes(done.file, 2)
     assert not list(project.glob("__pycache__")), "it has only been looked at"
+    passes(done.file, 2)
 
 
 def test_django_below_src(init, redis, tmp_path):

@@ -116,7 +116,7 @@ def test_what_is_killed(celery_app, logging_to, journal, client, ledger):
     story = journal.story(slow.id, "recovered")
     (recovered,) = [record for record in story if record.get("OUTCOME") == "recovered"]
     assert (recovered["TENANT"], recovered["TASK_NAME"]) == ("5", "bench.tasks.record")
-    assert re.fullmatch(r".+:\d+:[0-9a-f]{8}:1\.\d+", recovered["OWNER"])
+    assert re.fullmatch(r".+:\d+:[0-9a-f]{8}\.[0-9a-f]{6}:1\.\d+", recovered["OWNER"])
     assert daemon.stop() == 75
     assert journal.story(slow.id, "handed-back")[-1]["OUTCOME"] == "handed-back"
 
