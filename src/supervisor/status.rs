@@ -2,6 +2,7 @@
 
 use super::slot::State;
 use crate::channel::Beat;
+use crate::telemetry::storm::grouped;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -139,19 +140,6 @@ pub fn one_line(text: &str) -> String {
 /// `1 task`, `1,204 tasks`.
 fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
-}
-
-/// `1,204`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `96`, but `0.4`: a rate below ten keeps one decimal.
