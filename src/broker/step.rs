@@ -98,6 +98,8 @@ pub struct Step<'a> {
     pub sequence: u64,
     /// How many messages to claim at most.
     pub want: usize,
+    /// For how many of these a slot is free; what is claimed beyond waits in the worker, and nobody else claims of its flow.
+    pub slots: usize,
     /// Queue to begin with.
     pub cursor: u32,
     /// What has ended.
@@ -112,14 +114,31 @@ pub struct Step<'a> {
     pub unseen: bool,
     /// Milliseconds a task is expected to take whose tenant has run none.
     pub expected: f64,
+    /// Flows of which the owner holds messages that have not started.
+    pub holds: &'a [Rc<str>],
+    /// Flows of which it held such messages, and holds none any more.
+    pub releases: &'a [Rc<str>],
 }
 
 impl<'a> Step<'a> {
     /// A step on behalf of a dead owner: settles what it held, claims and promotes nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
-        let (sequence, want, cursor, look) = (0, 0, 0, 0);
-        let (epoch, filings, unseen, expected) = (0, &[], false, 0.0);
-        Step { owner, connection: None, sequence, want, cursor, settlements, epoch, filings, look, unseen, expected }
+        Step {
+            owner,
+            connection: None,
+            sequence: 0,
+            want: 0,
+            slots: 0,
+            cursor: 0,
+            settlements,
+            epoch: 0,
+            filings: &[],
+            look: 0,
+            unseen: false,
+            expected: 0.0,
+            holds: &[],
+            releases: &[],
+        }
     }
 }
 
@@ -185,7 +204,7 @@ impl Stepper {
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
         invocation.arg(step.look).arg(u8::from(step.unseen && self.policy.allows_unseen())).arg(step.expected);
-        invocation.arg(self.policy.reserved_slots());
+        invocation.arg(self.policy.reserved_slots()).arg(step.slots);
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
             let (action, message, note): (&str, &[u8], String) = match &settlement.action {
@@ -207,6 +226,12 @@ impl Stepper {
         invocation.arg(step.epoch).arg(step.filings.len());
         for filing in step.filings {
             filing.write(&self.policy, &mut invocation);
+        }
+        for flows in [step.holds, step.releases] {
+            invocation.arg(flows.len());
+            for flow in flows {
+                invocation.arg(&**flow);
+            }
         }
         let mut redis = connection.redis.clone();
         let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;

@@ -6,7 +6,7 @@
 use super::engine::{Engine, Event};
 use super::slots::RunnerState;
 use super::story;
-use super::work::{Phase, Terminated};
+use super::work::{Phase, Terminated, Work};
 use crate::celery::request::Arguments;
 use crate::celery::revocation::quoted;
 use crate::celery::{Call, Heard, Revocation, mailbox};
@@ -51,11 +51,15 @@ impl Engine {
     /// Sends a signal to whatever runs this task here; false if nothing does.
     fn end_task(&mut self, id: &str, signal: Signal) -> bool {
         let mut found = false;
-        for slot in &mut self.slots {
-            let Some(work) = slot.work.as_mut().filter(|work| work.is_running() && work.message.headers.id == id)
-            else {
-                continue;
-            };
+        self.see_started();
+        for index in 0..self.slots.len() {
+            let is = |work: &Work| work.is_running() && work.message.headers.id == id;
+            let Some(work) = self.slots[index].work.as_ref().filter(|work| is(work)) else { continue };
+            if !matches!(work.phase, Phase::Command(_)) && !self.aim(index) {
+                continue; // it has just ended
+            }
+            let slot = &mut self.slots[index];
+            let Some(work) = &mut slot.work else { continue };
             let Some(number) = rustix::process::Signal::from_named_raw(signal as i32) else { continue };
             found = true;
             story::terminated(&self.start, work, signal.as_str());

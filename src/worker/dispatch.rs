@@ -12,7 +12,7 @@ use crate::broker::{Action, Claim, Reason, Settlement};
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::results::State;
-use crate::runner::python::frames::Task;
+use crate::runner::python::frames::{self, Task};
 use crate::runner::{Exception, worker_lost};
 use serde_json::json;
 use std::cell::Cell;
@@ -58,6 +58,7 @@ impl Engine {
             flow,
             pid: None,
             started: Instant::now(),
+            ahead: false,
             soft_limit: None,
             hard_limit: None,
             terminated: None,
@@ -69,6 +70,9 @@ impl Engine {
             tail: Tail::default(),
             phase: Phase::Python,
         };
+        if self.is_barred(&work) {
+            return self.put_back(work);
+        }
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
         let revoked = self.exchange.revoked.contains(&work.message.headers.id);
         match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
@@ -95,13 +99,16 @@ impl Engine {
         self.outbox.push(Settlement { action: action(work.message.raw), ..settlement });
     }
 
-    /// Slot for a task that has just been claimed: never more are claimed than are free.
-    fn free_slot(&self) -> Option<usize> {
+    /// Slot for a task that has just been claimed.
+    pub(super) fn free_slot(&self) -> Option<usize> {
+        if !self.ahead.works.is_empty() {
+            return None; // whichever is free may take one of these at any moment
+        }
         let python = self.python();
         self.slots.iter().position(|slot| slot.is_free(python))
     }
 
-    /// Puts work into a free slot; where there is none, which the claim rules out, it goes back.
+    /// Puts work into a free slot; where there is none, which only one claimed ahead can find, it goes back.
     pub(super) fn place(&mut self, work: Work) -> Option<usize> {
         match self.free_slot() {
             Some(index) => {
@@ -109,7 +116,7 @@ impl Engine {
                 Some(index)
             }
             None => {
-                self.settle(work, Action::Front);
+                self.put_back(work);
                 None
             }
         }
@@ -169,11 +176,13 @@ impl Engine {
     pub(super) fn give_record(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let RunnerState::Ready(runner) = &slot.runner else { return };
-        let Some(Work { phase: Phase::Recording(record), message, .. }) = &mut slot.work else { return };
+        let Some(Work { phase: Phase::Recording(record), message, sequence, .. }) = &mut slot.work else { return };
         if !record.given {
             record.given = true;
             // Can't fail: a record does without a body that can't be read.
-            let _ = runner.give(message, &Task::Record(&record.note()));
+            if let Ok(frame) = frames::encode(*sequence, message, &Task::Record(&record.note())) {
+                runner.give(frame);
+            }
         }
     }
 }

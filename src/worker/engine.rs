@@ -1,5 +1,6 @@
 //! The worker's loop: one owner of all state, one event at a time.
 
+use super::ahead::Ahead;
 use super::exchange::Exchange;
 use super::lanes::Gaze;
 use super::letter::Death;
@@ -32,8 +33,8 @@ pub struct Failure {
 /// What the readers tell the loop.
 #[derive(Debug)]
 pub enum Event {
-    /// A Python runner, by its number.
-    Runner(u64, Said),
+    /// A Python runner, by its number, of a claim.
+    Runner(u64, u64, Said),
     /// The zygote, by the number of the connection to it.
     Zygote(u64, ZygoteSaid),
     /// A Python runner that had a task is dead, by its pid, and all it said was told before.
@@ -67,6 +68,8 @@ pub struct Engine {
     pub(super) zygote_number: u64,
     pub(super) registry: Option<Registry>,
     pub(super) slots: Vec<Slot>,
+    /// What is claimed beyond the free slots.
+    pub(super) ahead: Ahead,
     /// Keeps the memory limits.
     pub(super) memory: Guard,
     /// Dead owners the zygote was asked about.
@@ -101,7 +104,7 @@ impl Engine {
     /// A worker that has not begun.
     ///
     /// # Errors
-    /// If there is an application but no zygote to run it.
+    /// If there is an application but no zygote to run it, or descriptors run out.
     pub fn new(start: Start, orders: Orders, reports: Reports) -> Result<Engine, Failure> {
         let (tell, events) = unbounded_channel();
         let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
@@ -109,6 +112,10 @@ impl Engine {
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
         let naming = Naming::new(&start.config);
+        let ahead = Ahead::new().map_err(|error| Failure {
+            exit: Exit::Internal,
+            message: format!("can't make the inbox of the runners: {error}"),
+        })?;
         let mut engine = Engine {
             start,
             memory,
@@ -119,6 +126,7 @@ impl Engine {
             zygote_number: 0,
             registry: None,
             slots,
+            ahead,
             fencing: Vec::new(),
             outbox: Vec::new(),
             filings: Vec::new(),
@@ -157,6 +165,8 @@ impl Engine {
             if let Some(exit) = self.drained().await? {
                 return Ok(exit);
             }
+            self.mind_ahead(Instant::now());
+            self.collect();
             let wake = self.exchange.wake();
             let deadline = tokio::time::Instant::from_std(self.next_deadline());
             tokio::select! {
@@ -204,7 +214,7 @@ impl Engine {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Runner(number, said) => self.runner_said(number, said),
+            Event::Runner(number, claim, said) => self.runner_said(number, claim, said),
             Event::Zygote(number, said) if number == self.zygote_number => self.zygote_said(said),
             Event::Zygote(..) => {}
             Event::RunnerDied(pid, death) => self.runner_buried(pid, &death),
@@ -221,13 +231,16 @@ impl Engine {
 
     /// Slots in which a task could start now.
     pub(super) fn free(&self) -> usize {
+        if !self.ahead.works.is_empty() {
+            return 0; // who is free takes one of these
+        }
         let python = self.python();
         self.slots.iter().filter(|slot| slot.is_free(python)).count()
     }
 
     /// Tasks under way.
     pub(super) fn busy(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.work.is_some()).count()
+        self.slots.iter().filter(|slot| slot.work.is_some()).count() + self.ahead.works.len()
     }
 
     fn next_deadline(&self) -> Instant {
@@ -236,11 +249,12 @@ impl Engine {
         sooner(self.exchange.next_deadline());
         if self.exchange.is_connected() {
             sooner(self.look_due());
-            if self.settles() {
+            if self.settles() || self.ahead.releases() {
                 sooner(Some(Instant::now())); // of what was just claimed, not all has to run
             }
         }
         sooner(self.memory.look_at);
+        sooner(self.ahead.due(Instant::now()));
         if let Claiming::Draining(deadline) = self.claiming {
             let passed = self.handed_back.is_some();
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));

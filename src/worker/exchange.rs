@@ -263,7 +263,8 @@ impl Engine {
         let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
         let held = self.exchange.leases.held(connection, &self.start.owner).await?;
         let known = |claim: &Claim| {
-            self.slots.iter().flat_map(|slot| &slot.work).any(|work| work.sequence == claim.sequence)
+            let works = self.slots.iter().flat_map(|slot| &slot.work).chain(&self.ahead.works);
+            works.into_iter().any(|work| work.sequence == claim.sequence)
                 || self.outbox.iter().any(|settlement| settlement.sequence == claim.sequence)
         };
         let unknown: Vec<Claim> = held.into_iter().filter(|claim| !known(claim)).collect();

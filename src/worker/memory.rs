@@ -79,7 +79,8 @@ impl Engine {
             return;
         }
         let mut next: Option<Duration> = None;
-        for slot in &mut self.slots {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
             let Some(work) = slot.work.as_mut().filter(|work| work.is_running() && work.outgrown.is_none()) else {
                 continue;
             };
@@ -94,6 +95,12 @@ impl Engine {
                 next = Some(next.map_or(wait, |next| next.min(wait)));
                 continue;
             }
+            let python = matches!(work.phase, Phase::Python);
+            if python && !self.aim(index) {
+                continue; // it has just ended
+            }
+            let slot = &mut self.slots[index];
+            let Some(work) = &mut slot.work else { continue };
             work.outgrown = Some(used);
             match &work.phase {
                 Phase::Command(command) => command.kill(),

@@ -5,6 +5,7 @@
 //! runners in [`runners`], with an ended task in [`settle`], with what others ask of it in `control`, on the way out
 //! in [`drain`].
 
+mod ahead;
 mod control;
 pub mod dispatch;
 pub mod drain;

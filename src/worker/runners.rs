@@ -58,6 +58,7 @@ impl Engine {
             ZygoteSaid::Exited { pid, status } => {
                 let death = Death::of(pid, status);
                 let Some(index) = self.slot_of_runner(pid) else { return };
+                self.see_started();
                 let slot = &mut self.slots[index];
                 match (&slot.work, slot.runner.process()) {
                     (Some(_), Some(runner)) => {
@@ -94,6 +95,11 @@ impl Engine {
     /// The zygote's death takes its runners with it; that is not the fault of what they ran.
     fn zygote_died(&mut self) {
         tracing::warn!("the Python zygote is gone and its runners with it; what they ran is handed back");
+        self.see_started();
+        self.recall();
+        while let Some(work) = self.ahead.works.pop_front() {
+            self.put_back(work); // taken, and not begun
+        }
         self.registry = None;
         self.unfence();
         for index in (0..self.slots.len()).rev() {
@@ -123,10 +129,11 @@ impl Engine {
             }
             let number = slot.next_number(index);
             let tell = self.tell.clone();
-            let tell = move |said| drop(tell.send(Event::Runner(number, said)));
-            let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner };
+            let tell = move |claim, said| drop(tell.send(Event::Runner(number, claim, said)));
+            let tasks_max = self.start.config.python.as_ref().and_then(|python| python.max_tasks_per_runner);
+            let wanted = Wanted { number, node: &self.start.node, owner: &self.start.owner, slot: index, tasks_max };
             let leaf = self.memory.leaf(self.start.config.workers.memory_limit);
-            match PythonRunner::start(zygote, &wanted, leaf, tell).await {
+            match PythonRunner::start(zygote, &wanted, leaf, &self.ahead.inbox, tell).await {
                 Ok(runner) => slot.runner = RunnerState::Starting(runner),
                 Err(error) => {
                     tracing::error!(%error, "can't start a runner");
@@ -136,11 +143,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn runner_said(&mut self, number: u64, said: Said) {
+    /// A runner has said something about this claim.
+    pub(super) fn runner_said(&mut self, number: u64, claim: u64, said: Said) {
         let index = slot_of(number);
         if !self.slots[index].is_current(number) {
             return;
         }
+        self.attribute(index, claim);
         match said {
             Said::Ready => {
                 let slot = &mut self.slots[index];
@@ -190,6 +199,9 @@ impl Engine {
     /// A runner is dead: its task is handed back, or recorded as lost, and another takes its place.
     fn runner_died(&mut self, index: usize, death: &Death) {
         let how = &death.words;
+        if !self.ahead.works.is_empty() && !self.ahead.recalled {
+            self.recall(); // it may have taken one that it has not begun
+        }
         let slot = &mut self.slots[index];
         let retired = matches!(slot.runner, RunnerState::Retiring(_));
         let killed = slot.runner.process().and_then(|runner| runner.leaf.as_ref()?.outgrown());
@@ -260,52 +272,61 @@ impl Engine {
 
     /// Raises the soft limit in what is over it, and kills what is over the hard one.
     pub(super) fn enforce_limits(&mut self, now: Instant) {
-        for slot in &mut self.slots {
-            let Some(work) = &mut slot.work else { continue };
-            let runner = slot.runner.process();
-            match (&work.phase, work.hard_limit) {
-                (Phase::Python, Some((limit, seconds))) if now >= limit => {
-                    story::over_limit(&self.start, work, seconds);
-                    work.hard_limit = None;
-                    let again = work.message.deliveries + 1 < self.start.config.delivery.max_deliveries;
-                    let then = match work.rules {
-                        Rules { again_after_timeout: true, .. } if again => Then::Again,
-                        Rules { again_after_timeout: false, keep_failed: false, .. } => Then::Ack,
-                        _ => {
-                            let (why, now) = (format!("over its hard time limit of {seconds} s"), self.exchange.now());
-                            let letter = Letter::of_work(Reason::Failed, &why, work, now);
-                            Then::Dead(letter.write(&self.start, self.registry.as_ref()))
-                        }
-                    };
-                    let record = Record { why: "time-limit", text: seconds.to_string(), then, given: false };
-                    work.phase = Phase::Recording(record);
-                    if let Some(runner) = runner {
-                        runner.signal(Signal::KILL);
-                    }
-                    // Not ready until its successor says so: the record must not go to the one being killed.
-                    slot.runner.retire();
-                }
-                (Phase::Command(command), Some((limit, _))) if now >= limit => {
-                    command.kill();
-                    work.phase = Phase::Stopping; // the limit stays: the exit is judged by it
-                }
-                (Phase::Python | Phase::Command(_), _) if work.terminated.is_some_and(|it| now >= it.kill_at) => {
-                    work.terminated = work.terminated.map(|it| Terminated { kill_at: now + NEVER, ..it });
-                    match (&work.phase, runner) {
-                        (Phase::Command(command), _) => command.kill(),
-                        (_, Some(runner)) => runner.signal(Signal::KILL),
-                        (_, None) => {}
-                    }
-                }
-                (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
-                    work.soft_limit = None;
-                    story::over_soft_limit(&self.start, work);
-                    if let Some(runner) = runner {
-                        runner.signal(Signal::USR1);
-                    }
-                }
-                _ => {}
+        for index in 0..self.slots.len() {
+            let over = |work: &&Work| work.is_running() && work.is_over(now);
+            let Some(work) = self.slots[index].work.as_ref().filter(over) else { continue };
+            if matches!(work.phase, Phase::Command(_)) || self.aim(index) {
+                self.enforce(index, now);
             }
+        }
+    }
+
+    fn enforce(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(work) = &mut slot.work else { return };
+        let runner = slot.runner.process();
+        match (&work.phase, work.hard_limit) {
+            (Phase::Python, Some((limit, seconds))) if now >= limit => {
+                story::over_limit(&self.start, work, seconds);
+                work.hard_limit = None;
+                let again = work.message.deliveries + 1 < self.start.config.delivery.max_deliveries;
+                let then = match work.rules {
+                    Rules { again_after_timeout: true, .. } if again => Then::Again,
+                    Rules { again_after_timeout: false, keep_failed: false, .. } => Then::Ack,
+                    _ => {
+                        let (why, now) = (format!("over its hard time limit of {seconds} s"), self.exchange.now());
+                        let letter = Letter::of_work(Reason::Failed, &why, work, now);
+                        Then::Dead(letter.write(&self.start, self.registry.as_ref()))
+                    }
+                };
+                let record = Record { why: "time-limit", text: seconds.to_string(), then, given: false };
+                work.phase = Phase::Recording(record);
+                if let Some(runner) = runner {
+                    runner.signal(Signal::KILL);
+                }
+                // Not ready until its successor says so: the record must not go to the one being killed.
+                slot.runner.retire();
+            }
+            (Phase::Command(command), Some((limit, _))) if now >= limit => {
+                command.kill();
+                work.phase = Phase::Stopping; // the limit stays: the exit is judged by it
+            }
+            (Phase::Python | Phase::Command(_), _) if work.terminated.is_some_and(|it| now >= it.kill_at) => {
+                work.terminated = work.terminated.map(|it| Terminated { kill_at: now + NEVER, ..it });
+                match (&work.phase, runner) {
+                    (Phase::Command(command), _) => command.kill(),
+                    (_, Some(runner)) => runner.signal(Signal::KILL),
+                    (_, None) => {}
+                }
+            }
+            (Phase::Python, _) if work.soft_limit.is_some_and(|limit| now >= limit) => {
+                work.soft_limit = None;
+                story::over_soft_limit(&self.start, work);
+                if let Some(runner) = runner {
+                    runner.signal(Signal::USR1);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -320,6 +341,7 @@ impl Engine {
             && let Some(runner) = slot.runner.process()
         {
             runner.retire();
+            self.allow();
         }
     }
 

@@ -40,6 +40,7 @@ impl Engine {
         let slot = &mut self.slots[index];
         slot.failures = 0;
         slot.finished += 1;
+        let aimed_at = std::mem::take(&mut slot.aimed_at);
         let Some(work) = slot.work.take() else { return };
         if work.terminated.is_some()
             && matches!(work.phase, Phase::Python)
@@ -47,8 +48,12 @@ impl Engine {
         {
             runner.retire(); // it has outlived its signal, or may yet die of it
         }
-        self.learn_cost(&work);
-        let settlement = work.settlement(Action::Ack);
+        let mut settlement = work.settlement(Action::Ack);
+        if work.ahead {
+            settlement.ran = Some(ended.runtime.as_secs_f64() * 1000.0);
+        }
+        self.learn_cost(settlement.ran);
+        self.ahead.learn(ended.runtime);
         if !matches!(work.phase, Phase::Recording(_)) {
             story::ended(&self.start, &work, &ended);
         }
@@ -56,6 +61,9 @@ impl Engine {
         self.count(ended.outcome);
         self.outbox.push(Settlement { action, stores: ended.stores, ..settlement });
         self.retire_if_old(index);
+        if aimed_at && !self.ahead.works.is_empty() {
+            self.allow();
+        }
     }
 
     /// What becomes of the message of a Python task that has ended.
@@ -171,7 +179,7 @@ impl Engine {
     fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
         story::ended(&self.start, work, ended);
         self.count(ended.outcome);
-        self.learn_cost(work);
+        self.learn_cost(Some(work.ran()));
         let stores = self.results_of(&work.message, state);
         self.outbox.push(Settlement { stores, ..work.settlement(action) });
     }
@@ -185,8 +193,8 @@ impl Engine {
     }
 
     /// The next task of a tenant that has run none is expected to take what tasks take here, about.
-    fn learn_cost(&mut self, work: &Work) {
-        self.expected += (work.ran() - self.expected) / 16.0;
+    fn learn_cost(&mut self, ran: Option<f64>) {
+        self.expected += ran.map_or(0.0, |ran| (ran - self.expected) / 16.0);
     }
 
     /// Slot in which the message of a claim is under way.

@@ -23,6 +23,8 @@ pub struct Slot {
     pub failures: u32,
     /// Tasks the present runner has finished.
     pub finished: u32,
+    /// A signal is meant for its task: its runner must not begin another.
+    pub aimed_at: bool,
     incarnation: u64,
 }
 
@@ -123,6 +125,7 @@ impl Slot {
         };
         self.failures += 1;
         self.finished = 0;
+        self.aimed_at = false;
         self.runner = RunnerState::Waiting(now + wait);
     }
 }

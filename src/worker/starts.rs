@@ -12,15 +12,18 @@ use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Reason, start};
 use crate::message::body::Arguments;
 use crate::results::State;
-use crate::runner::python::frames::Task;
+use crate::runner::python::frames::{self, Task};
 use crate::runner::{command, worker_lost};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 impl Engine {
-    /// Puts a Python task into a slot, and starts it unless that has to be noted first.
+    /// Puts a Python task into a slot, and starts it unless that has to be noted first; or behind others, if none is free.
     pub(super) fn take_python(&mut self, mut work: Work) {
         let once = work.rules.once;
+        if !once && self.free_slot().is_none() {
+            return self.give_ahead(work);
+        }
         if once {
             work.phase = Phase::Noting(None);
         }
@@ -73,8 +76,22 @@ impl Engine {
     }
 
     fn start_python(&mut self, index: usize) {
+        self.set_off(index);
+        let slot = &self.slots[index];
+        let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &slot.work) else { return };
+        match frames::encode(work.sequence, &work.message, &Task::Run) {
+            Ok(frame) => runner.give(frame),
+            Err(malformed) => {
+                let text = malformed.to_string();
+                self.bury(index, Reason::Malformed, &text);
+            }
+        }
+    }
+
+    /// From now on the task of a slot runs in Python, and its limits count.
+    pub(super) fn set_off(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &mut slot.work) else { return };
+        let (Some(runner), Some(work)) = (slot.runner.process(), &mut slot.work) else { return };
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&work.message.headers.task));
         let (hard, soft) = work.message.headers.timelimit.unwrap_or((None, None));
         // The call's, else the task's, which knows the application's setting, else the worker's own, as in
@@ -93,10 +110,6 @@ impl Engine {
         work.pid = runner.pid;
         self.memory.began(work.memory_limit, runner.leaf.as_ref());
         story::started(&self.start, work);
-        if let Err(malformed) = runner.give(&work.message, &Task::Run) {
-            let text = malformed.to_string();
-            self.bury(index, Reason::Malformed, &text);
-        }
     }
 
     fn start_command(&mut self, index: usize, arguments: &Arguments) {

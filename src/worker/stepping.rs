@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const QUICK: Duration = Duration::from_millis(2);
 
 /// Claims in one step at most: the script stays short however many slots there are.
-const WANT_MAX: usize = 64;
+pub(super) const WANT_MAX: usize = 64;
 
 /// Settlements in one step at most.
 const MAX_SETTLEMENTS: usize = 500;
@@ -23,7 +23,8 @@ impl Engine {
     /// Settles what has ended and claims for the free slots, in one exchange.
     pub(super) async fn step(&mut self) -> Result<(), Trouble> {
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
-        let want = if claims { self.free().min(WANT_MAX) } else { 0 };
+        let slots = if claims { self.free().min(WANT_MAX) } else { 0 };
+        let want = if claims { (slots + self.ahead_room()).min(WANT_MAX) } else { 0 };
         let look = self.reach();
         if self.claiming != Claiming::Yes {
             self.filings.clear(); // what was seen stays where it is, for others
@@ -38,9 +39,11 @@ impl Engine {
         });
         let exchange = &mut self.exchange;
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
-        if want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty() {
+        let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
+        if idle && !self.ahead.releases() {
             return Ok(());
         }
+        let (holds, releases) = self.ahead.holds();
         // After an outage there may be more than one script call can take.
         let batch = self.outbox.len().min(MAX_SETTLEMENTS);
         let step = Step {
@@ -48,6 +51,7 @@ impl Engine {
             connection: Some(exchange.number),
             sequence: exchange.sequence,
             want,
+            slots,
             cursor: exchange.cursor,
             settlements: &self.outbox[..batch],
             epoch: self.naming.epoch(),
@@ -55,12 +59,15 @@ impl Engine {
             look,
             unseen: true,
             expected: self.expected,
+            holds: &holds,
+            releases: &releases,
         };
         let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
         for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
             self.tally.end(settlement.sequence, Instant::now());
         }
         self.filings.clear();
+        self.ahead.stepped(holds);
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {
             exchange.revoked.catch_up(connection).await?;
@@ -96,7 +103,7 @@ impl Engine {
         for (claim, waited) in reply.claims.into_iter().zip(reply.waits) {
             self.dispatch(claim, waited, reply.now);
         }
-        let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
+        let busy = u32::try_from(self.busy().min(self.slots.len())).unwrap_or(u32::MAX);
         self.reports.update(|figures| figures.busy = busy);
     }
 }

@@ -28,6 +28,8 @@ pub struct Work {
     pub pid: Option<u32>,
     /// When it was given to its runner.
     pub started: Instant,
+    /// It was claimed before a slot was free, so it is not known to the microsecond when it started.
+    pub ahead: bool,
     /// When `SoftTimeLimitExceeded` is raised in it.
     pub soft_limit: Option<Instant>,
     /// When it is killed, and the limit in seconds.
@@ -64,6 +66,13 @@ impl Work {
     /// A settlement of it, without results.
     pub fn settlement(&self, action: Action) -> Settlement {
         Settlement::new(self.sequence, Rc::clone(&self.flow), Some(self.ran()), action)
+    }
+
+    /// Something is to be done about it now, if it still runs.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.soft_limit.is_some_and(|limit| now >= limit)
+            || self.hard_limit.is_some_and(|(limit, _)| now >= limit)
+            || self.terminated.is_some_and(|terminated| now >= terminated.kill_at)
     }
 
     /// Its limits count: nothing has put an end to it yet.

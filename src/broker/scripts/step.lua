@@ -8,10 +8,13 @@
 --       9 how many messages to look at (0: leave the lists alone)   10 '1' if a message may be claimed unseen
 --      11 what a task is expected to take, ms, if its tenant has run none
 --      12 free slots of the fleet that are kept for tenants that run nothing
---      13 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
+--      13 how many of the claims are for free slots; what is claimed beyond waits in the worker
+--      14 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
+--      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
+--         which it had, and has none any more
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
 --       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
@@ -31,6 +34,7 @@
 local sequence, want, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local broker_db, results_db = ARGV[6], ARGV[7]
 local look, unseen, expected = tonumber(ARGV[9]), ARGV[10] == '1', tonumber(ARGV[11])
+local slots = tonumber(ARGV[13])
 local queues = #KEYS - LISTS
 
 -- A worker looks at a list alone, until it has filed what it saw or this time (ms) is over.
@@ -51,8 +55,8 @@ end
 -- Settle. All claims are looked up, and all that have ended are forgotten, in one call each: most of a step's cost is
 -- calls.
 local lost, fields, flows = {}, {'lease'}, {}
-local settlements = tonumber(ARGV[13])
-local settled, at = {}, 14
+local settlements = tonumber(ARGV[14])
+local settled, at = {}, 15
 for i = 1, settlements do
   settled[i] = at
   fields[i + 1], flows[i] = ARGV[at], ARGV[at + 2]
@@ -172,8 +176,31 @@ for _ = 1, filings do
   at = at + 6 + 2 * kinds
 end
 
+-- Hold. Of whom the owner has messages that have not started, nobody else may start one: it would be out of order. What
+-- a dead owner held, and claims whose answer never arrived, comes to an end by their settlement.
+local holds, held_still = {}, {}
+for _ = 1, tonumber(ARGV[at]) do
+  at = at + 1
+  holds[#holds + 1], held_still[ARGV[at]] = ARGV[at], true
+end
+for _ = 1, tonumber(ARGV[at + 1]) do
+  at = at + 1
+  flows[#flows + 1] = ARGV[at + 1]
+end
+if #holds + #flows > 0 then
+  meet(holds)
+  meet(flows)
+end
+for _, flow in ipairs(flows) do
+  local tenant = tenants[flow]
+  if tenant and tenant.h == owner and not held_still[flow] then
+    tenant.h, changed[flow] = nil, true
+    refilled = refilled or tenant.n > 0
+  end
+end
+
 -- Claim.
-local claimed, hold, kept, scores = {}, {}, {}, {}
+local claimed, noted, kept, scores = {}, {}, {}, {}
 
 local function claim(line, flow, charge, waited, message)
   local list = list_of(line)
@@ -181,7 +208,7 @@ local function claim(line, flow, charge, waited, message)
   local name, n, m = owner .. ':' .. sequence, #kept, #claimed
   number = number + 1
   kept[n + 1], kept[n + 2] = name, '[' .. message .. ', "", "' .. queue .. '"]'
-  hold[n + 1], hold[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
+  noted[n + 1], noted[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], name
   claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = list, flow, number, waited, message
@@ -198,38 +225,50 @@ end
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
 local function serve()
-  -- Of those this step has changed the sorted set doesn't know yet.
-  local candidates, more = {}, want
-  for flow in pairs(changed) do
-    candidates[#candidates + 1] = flow
-    more = more + 1
+  -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
+  local line, more = {}, want -- the first one to be served is the last in line
+  local function join(flow)
+    local v, low, high = tenants[flow].v, 1, #line + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local other = tenants[line[middle]].v
+      if other > v or other == v and line[middle] > flow then low = middle + 1 else high = middle end
+    end
+    table.insert(line, low, flow)
   end
+  for _ in pairs(changed) do more = more + 1 end
   -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
   local reserved = tonumber(ARGV[12])
   if reserved > 0 then more = more + 100 end
-  for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
-  meet(candidates)
+  local least = call('ZRANGE', ready, 0, more - 1)
+  meet(least)
+  for i = #least, 1, -1 do
+    if tenants[least[i]] and not changed[least[i]] then line[#line + 1] = least[i] end
+  end
+  for flow in pairs(changed) do
+    if tenants[flow] then join(flow) end
+  end
+  for _, flow in ipairs(holds) do
+    if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
+  end
   local free = reserved > 0 and free_slots() or math.huge
   local charges, shares, taken = {}, {}, {}
-  for _ = 1, want do
-    local first
-    for _, flow in ipairs(candidates) do
-      local tenant = tenants[flow]
-      if tenant and tenant.n > (taken[flow] or 0) and may_run(tenant) and (free > reserved or tenant.r == 0) and
-        (not first or tenant.v < tenants[first].v or tenant.v == tenants[first].v and flow < first) then
-        first = flow
-      end
-    end
-    if not first then break end
+  local left = want
+  while left > 0 and #line > 0 do
+    local first = table.remove(line)
     local tenant = tenants[first]
-    if not taken[first] then
-      charges[first], taken[first] = math.max(tenant.c or expected, 0.01), 0
-      shares[#shares + 1] = first
+    -- Who can't be served now can't be later in this step, when less is free.
+    if tenant.n > (taken[first] or 0) and may_run(tenant) and (free > reserved or tenant.r == 0) then
+      if not taken[first] then
+        charges[first], taken[first] = math.max(tenant.c or expected, 0.01), 0
+        shares[#shares + 1] = first
+      end
+      floor = math.max(floor, tenant.v)
+      tenant.v = tenant.v + charges[first] / (tenant.w or 1)
+      tenant.r, taken[first], free, left = tenant.r + 1, taken[first] + 1, free - 1, left - 1
+      if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
+      join(first)
     end
-    floor = math.max(floor, tenant.v)
-    tenant.v = tenant.v + charges[first] / (tenant.w or 1)
-    tenant.r, taken[first], free = tenant.r + 1, taken[first] + 1, free - 1
-    if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
   end
   for _, flow in ipairs(shares) do
     local tenant, left = tenants[flow], taken[flow]
@@ -240,6 +279,7 @@ local function serve()
       for i, message in ipairs(messages) do
         claim(line, flow, charge, waits[i], message)
         left = left - 1
+        if #claimed > 5 * slots then tenant.h = owner end
       end
       tenant.o = next(tenant.l, next(tenant.l)) and line or nil
     end
@@ -316,6 +356,7 @@ if look > 0 then
   for _, step in ipairs(lists_with_messages()) do
     step = whose_turn_is_mine(step)
     meet({})
+    want = math.min(want, slots - #claimed / 5)
     if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
     for _, place in ipairs(step) do
       if place.length > 0 then open[#open + 1] = place end
@@ -335,7 +376,7 @@ end
 if #kept > 0 then
   call('HSET', unacked, unpack(kept))
   call('ZADD', index, unpack(scores))
-  call('HSET', claims, unpack(hold))
+  call('HSET', claims, unpack(noted))
 end
 remember()
 if throttled and throttled > 0 then

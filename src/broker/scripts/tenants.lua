@@ -15,7 +15,8 @@
 -- that of the list, or, for messages whose time has come, the list's with DUE behind it.
 --
 -- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
--- c what one of its tasks takes (moving average, ms), w weight if not 1, m most running at once if limited,
+-- c what one of its tasks takes (moving average, ms), h the owner that has claimed some before a slot was free for them, if
+-- any (nobody else claims of it meanwhile: so it starts in order), w weight if not 1, m most running at once if limited,
 -- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its
 -- front that came back, t since when they wait: pairs of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
@@ -41,7 +42,11 @@ local function own(name) return string.sub(tenants_key, 1, -#'tenants' - 1) .. n
 
 local function may_run(tenant)
   return tenant.n > 0 and not tenant.p and (not tenant.m or tenant.r < tenant.m) and (not tenant.z or tenant.z <= now)
+    and (not tenant.h or tenant.h == owner)
 end
+
+-- Whoever comes first may have it.
+local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
 -- Reads what is known of these flows, in one call for all.
 local function meet(flows)
@@ -62,7 +67,7 @@ local function meet(flows)
   for i = 1, count do
     if values[i] then
       local tenant = cjson.decode(values[i])
-      tenant.was_ready = may_run(tenant)
+      tenant.was_ready = is_free(tenant)
       tenants[fields[i]] = tenant
     end
   end
@@ -223,7 +228,7 @@ local function release(value, flow, ran)
   if tenant then
     local paid = 0
     if own ~= '' then
-      refilled = refilled or tenant.n > 0 and not may_run(tenant)
+      refilled = refilled or tenant.n > 0 and not tenant.h and not may_run(tenant)
       tenant.r = math.max(0, tenant.r - 1)
       paid = tonumber(charge)
     end
@@ -251,7 +256,7 @@ local function remember()
   local fields, leave, enter_ready, leave_ready, wait = {}, {}, {}, {}, {}
   for flow in pairs(changed) do
     local tenant = tenants[flow]
-    local is_ready, was_ready = may_run(tenant), tenant.was_ready
+    local is_ready, was_ready = is_free(tenant), tenant.was_ready
     tenant.was_ready = nil
     if tenant.z and tenant.z <= now then tenant.z = nil end
     if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
@@ -276,7 +281,6 @@ local function remember()
     throttled = call('ZCARD', own('throttled'))
   end
   if floor then
-    -- All of them, so that who else is there can be counted.
     -- All of them, as soon as one has changed: when there is nothing else, everybody is gone.
     local counters, moved = {floor, number, waiting, paused, throttled, epoch}, false
     for i, name in ipairs(COUNTERS) do moved = moved or counters[i] ~= (known[name] or 0) end

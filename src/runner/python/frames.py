@@ -1,23 +1,24 @@
 """Frames between a runner and its worker: a length, a kind, parts. The Rust half is `frames.rs`.
 
-Worker to runner, `>I B 4I`: length of what follows, kind, lengths of headers, properties, content type and
-note; then these four and, as the rest, the body.
-Runner to worker: see the `pack_…` functions.
+Worker to runner, `>I B Q 4I`: length of what follows, kind, number of the claim, lengths of headers, properties, content
+type and note; then these four and, as the rest, the body.
+Runner to worker, `>I c Q`: length, kind, number of the claim; then see the `pack_…` functions.
 """
 
 import json
 import struct
 import threading
 
-#: Kinds the worker sends: run this message; record its failure without running it.
-RUN, RECORD = ord("R"), ord("F")
+#: Kinds the worker sends: run this message; record its failure without running it; look into the inbox.
+RUN, RECORD, POKE = ord("R"), ord("F"), ord("P")
 #: Kinds the runner sends.
 READY, DONE, STORE, LOG = b"U", b"D", b"S", b"O"
 
 #: Outcomes in DONE, in the order of `Outcome` in frames.rs.
 SUCCESS, FAILURE, RETRY, IGNORED, REJECTED, REQUEUED, REFUSED = range(7)
 
-_HEAD = struct.Struct(">IB4I")
+_HEAD = struct.Struct(">IBQ4I")
+_SAID = struct.Struct(">IcQ")
 _DONE = struct.Struct(">Bd")
 _STORE = struct.Struct(">IIq")
 _LENGTH = struct.Struct(">I")
@@ -30,29 +31,37 @@ class Channel:
         self._sock = sock
         self._buffer = bytearray()
         self._lock = threading.Lock()
+        #: Number of the claim that is worked on, which all that is said is about.
+        self.sequence = 0
 
     def receive(self):
-        """Next frame as (kind, headers, properties, content type, note, body), or None at end of file."""
+        """Next frame as `unpack` gives it, or None at end of file."""
         buffer = self._buffer
         while len(buffer) < _HEAD.size or len(buffer) < 4 + _LENGTH.unpack_from(buffer)[0]:
             chunk = self._sock.recv(262144)
             if not chunk:
                 return None
             buffer += chunk
-        length, kind, a, b, c, d = _HEAD.unpack_from(buffer)
-        end = 4 + length
-        frame = bytes(buffer[_HEAD.size:end])
+        end = 4 + _LENGTH.unpack_from(buffer)[0]
+        frame = bytes(buffer[:end])
         del buffer[:end]
-        b += a
-        c += b
-        d += c
-        return kind, frame[:a], frame[a:b], frame[b:c], frame[c:d], frame[d:]
+        return unpack(frame)
 
     def send(self, kind, *parts):
         """Send one frame whole."""
         payload = b"".join(parts)
         with self._lock:
-            self._sock.sendall(_LENGTH.pack(len(payload) + 1) + kind + payload)
+            self._sock.sendall(_SAID.pack(len(payload) + 9, kind, self.sequence) + payload)
+
+
+def unpack(frame):
+    """A whole frame as (kind, number of the claim, headers, properties, content type, note, body)."""
+    _, kind, sequence, a, b, c, d = _HEAD.unpack_from(frame)
+    a += _HEAD.size
+    b += a
+    c += b
+    d += c
+    return kind, sequence, frame[_HEAD.size:a], frame[a:b], frame[b:c], frame[c:d], frame[d:]
 
 
 def pack_done(outcome, runtime, stores, detail):

@@ -1,7 +1,7 @@
 //! Frames between a worker and a Python runner. The Python half is `frames.py`.
 //!
-//! Every frame is a 32-bit length (big endian), a kind, and parts. To the runner: the lengths of headers,
-//! properties, content type and note, then these and the body. From the runner: see `decode` below.
+//! Every frame is a 32-bit length (big endian), a kind, the number of the claim it is about, and parts. To the runner: the
+//! lengths of headers, properties, content type and note, then these and the body. From the runner: see `decode` below.
 
 use crate::broker::Store;
 use crate::message::{Malformed, Message};
@@ -20,11 +20,11 @@ pub enum Task<'a> {
     Record(&'a str),
 }
 
-/// A frame for the runner.
+/// A frame for the runner, of the claim with this number.
 ///
 /// # Errors
 /// [`Malformed`] if the body can't be taken out of its base64.
-pub fn encode(message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
+pub fn encode(sequence: u64, message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
     let (kind, note) = match task {
         Task::Run => (b'R', ""),
         Task::Record(note) => (b'F', *note),
@@ -38,10 +38,11 @@ pub fn encode(message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
     let types = format!("{}\0{}", message.content_type, message.content_encoding);
     let parts: [&[u8]; 4] =
         [message.headers_json().as_bytes(), message.properties_json().as_bytes(), types.as_bytes(), note.as_bytes()];
-    let length = 17 + parts.iter().map(|part| part.len()).sum::<usize>() + body.len();
+    let length = 25 + parts.iter().map(|part| part.len()).sum::<usize>() + body.len();
     let mut frame = Vec::with_capacity(4 + length);
     push_length(&mut frame, length);
     frame.push(kind);
+    frame.extend_from_slice(&sequence.to_be_bytes());
     for part in parts {
         push_length(&mut frame, part.len());
     }
@@ -52,16 +53,31 @@ pub fn encode(message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
     Ok(frame)
 }
 
+/// A frame that says: look whether there is a task in the inbox.
+pub fn poke() -> Vec<u8> {
+    let mut frame = Vec::with_capacity(29);
+    push_length(&mut frame, 25);
+    frame.push(b'P');
+    frame.resize(29, 0);
+    frame
+}
+
+/// Number of the claim a whole frame for the runner is about.
+pub fn sequence_of(frame: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(frame.get(5..13)?.try_into().ok()?))
+}
+
 /// Messages are limited in size long before 4 GiB (`[delivery] max_message_size`).
 fn push_length(frame: &mut Vec<u8>, length: usize) {
     frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }
 
-/// Takes the first whole frame off `buffer`; `Ok(None)` if there is none yet.
+/// Takes the first whole frame off `buffer`, with the number of the claim it is about (0: none); `Ok(None)` if there is
+/// none yet.
 ///
 /// # Errors
 /// A text for the log if the bytes are no frame; the runner can't be trusted any more then.
-pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Said>, String> {
+pub fn take(buffer: &mut Vec<u8>) -> Result<Option<(u64, Said)>, String> {
     let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*head) as usize;
     if length == 0 || length > MAX_FRAME {
@@ -75,9 +91,14 @@ pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Said>, String> {
     Ok(Some(said))
 }
 
-fn decode(frame: &[u8]) -> Option<Said> {
+fn decode(frame: &[u8]) -> Option<(u64, Said)> {
     let mut rest = Reader(frame);
-    match rest.bytes(1)?[0] {
+    let kind = rest.bytes(1)?[0];
+    Some((u64::from_be_bytes(rest.array()?), said(kind, rest)?))
+}
+
+fn said(kind: u8, mut rest: Reader<'_>) -> Option<Said> {
+    match kind {
         b'U' => Some(Said::Ready),
         b'D' => {
             let outcome = outcome(rest.bytes(1)?[0])?;
@@ -143,32 +164,34 @@ mod tests {
 
     #[test]
     fn frames_are_taken_whole_and_one_by_one() {
-        let mut done = b"D\x00".to_vec();
+        let mut done = b"D\x00\x00\x00\x00\x00\x00\x00\x07\x00".to_vec();
         done.extend(0.25f64.to_be_bytes());
         done.extend(1u32.to_be_bytes());
         done.extend(1u32.to_be_bytes());
         done.extend(2u32.to_be_bytes());
         done.extend(1000i64.to_be_bytes());
         done.extend(b"kvv");
-        let whole = [frame(&done), frame(b"U")].concat();
+        let whole = [frame(&done), frame(b"U\0\0\0\0\0\0\0\0")].concat();
         let mut buffer = Vec::new();
         let mut said = Vec::new();
         for byte in whole {
             buffer.push(byte);
             said.extend(take(&mut buffer).unwrap());
         }
-        let Said::Ended(ended) = &said[0] else { panic!("{said:?}") };
+        let (7, Said::Ended(ended)) = &said[0] else { panic!("{said:?}") };
         assert_eq!((ended.outcome, ended.runtime), (Outcome::Success, Duration::from_millis(250)));
         assert_eq!(ended.stores, [Store { key: b"k".into(), value: b"vv".into(), ttl_ms: 1000 }]);
-        assert!(matches!(said[1], Said::Ready));
+        assert!(matches!(said[1], (0, Said::Ready)));
         assert!(buffer.is_empty());
     }
 
     #[test]
     fn nonsense_is_an_error_and_never_a_panic() {
-        for payload in [&b"D"[..], b"D\x09", b"S\x00\x00\x00\x09", b"O{}", b"?", b"D\x00\x00"] {
-            assert!(take(&mut frame(payload)).is_err(), "{payload:?}");
+        for (kind, parts) in [("D", &b""[..]), ("D", b"\x09"), ("S", b"\x00\x00\x00\x09"), ("O", b"{}"), ("?", b""), ("D", b"\x00\x00")] {
+            let payload = [kind.as_bytes(), &[0; 8], parts].concat();
+            assert!(take(&mut frame(&payload)).is_err(), "{payload:?}");
         }
+        assert!(take(&mut frame(b"U")).is_err(), "of no claim");
         assert!(take(&mut vec![0xff; 8]).is_err());
         let seed = fastrand::u64(..);
         println!("seed {seed}");

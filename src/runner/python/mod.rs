@@ -1,6 +1,7 @@
 //! Python tasks: the zygote that imports the application, and the runners it forks.
 
 pub mod frames;
+pub mod inbox;
 pub mod launch;
 pub mod registry;
 pub mod runner;

@@ -7,11 +7,12 @@ import sys
 import traceback
 
 from . import frames, logs, results
+from .inbox import Inbox
 from .execution import Delivery, Execution, Terminated
 from .process import set_title
 
 
-def start(app, sock, output, order, results_db):
+def start(app, sock, output, inbox, table, order, results_db):
     """Entry of a freshly forked runner; never returns. `order` is what the worker asked the zygote for."""
     status = 1
     try:
@@ -23,7 +24,8 @@ def start(app, sock, output, order, results_db):
         os.close(output)
         set_title("fairstalk: runner of {}".format(order["node"]))
         run_in_long_stretches()
-        serve(app, frames.Channel(sock), order, results_db)
+        inbox = Inbox(inbox, table, order["slot"], order["tasks_max"])
+        serve(app, frames.Channel(sock), inbox, order, results_db)
         status = 0
     except BrokenPipeError:
         pass  # the worker is gone; the zygote kills us anyway
@@ -52,7 +54,7 @@ def run_in_long_stretches():
         pass
 
 
-def serve(app, channel, order, results_db):
+def serve(app, channel, inbox, order, results_db):
     from billiard.pool import soft_timeout_sighandler
     from celery.concurrency.prefork import process_destructor, process_initializer
 
@@ -66,13 +68,18 @@ def serve(app, channel, order, results_db):
     execution = Execution(app, order["node"])
     channel.send(frames.READY)
     while True:
-        frame = channel.receive()
+        frame = inbox.take() or channel.receive()
         if frame is None:
             break
-        kind, headers, properties, content_type, note, body = frame
+        kind, sequence, headers, properties, content_type, note, body = frame
+        if kind == frames.POKE:
+            continue
+        inbox.began(sequence)
+        channel.sequence = sequence
         try:
             delivery = Delivery(headers, properties, content_type, body, order["node"])
         except Exception as exc:  # a compression this Python doesn't know, say
+            inbox.ended()
             channel.send(frames.DONE, *frames.pack_done(frames.REFUSED, 0.0, [], {"exception": repr(exc)}))
             continue
         collector.begin(delivery.id)
@@ -80,6 +87,7 @@ def serve(app, channel, order, results_db):
             outcome, runtime, detail = execution.run(delivery)
         else:
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
+        inbox.ended()
         channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
     process_destructor(os.getpid(), 0)
 

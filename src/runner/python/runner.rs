@@ -1,11 +1,11 @@
 //! One Python runner, as its worker sees it.
 
-use super::frames::{self, Task};
+use super::frames;
+use super::inbox::Inbox;
 use super::zygote::{Wanted, Zygote};
 use crate::memory::cgroup::Leaf;
-use crate::message::{Malformed, Message};
 use crate::runner::Said;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Signal, pidfd_send_signal};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -38,7 +38,8 @@ pub struct PythonRunner {
 }
 
 impl PythonRunner {
-    /// Asks the zygote for a runner; what it says goes to `tell`; it will be in the cgroup `leaf`. The runner is usable after [`Said::Ready`].
+    /// Asks the zygote for a runner; what it says goes to `tell`, with the number of the claim it is about; it will be
+    /// in the cgroup `leaf` and may take from `inbox`. It is usable after [`Said::Ready`].
     ///
     /// # Errors
     /// If descriptors run out or the zygote is gone.
@@ -46,7 +47,8 @@ impl PythonRunner {
         zygote: &Zygote,
         wanted: &Wanted<'_>,
         leaf: Option<Leaf>,
-        tell: impl Fn(Said) + 'static,
+        inbox: &Inbox,
+        tell: impl Fn(u64, Said) + 'static,
     ) -> io::Result<PythonRunner> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let (output, their_output) = io::pipe()?;
@@ -54,7 +56,8 @@ impl PythonRunner {
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let output = pipe::Receiver::from_owned_fd(output.into())?;
         let door = leaf.as_ref().map(Leaf::door);
-        zygote.spawn(wanted, door.as_deref(), theirs.into(), their_output.into()).await?;
+        let [packets, table] = inbox.shared();
+        zygote.spawn(wanted, door.as_deref(), &[theirs.as_fd(), their_output.as_fd(), packets, table]).await?;
         let listener = Some(tokio::task::spawn_local(listen(reader, output, tell)));
         Ok(PythonRunner { pid: None, leaf, pidfd: None, listener, writer: Rc::new(tokio::sync::Mutex::new(writer)) })
     }
@@ -76,12 +79,8 @@ impl PythonRunner {
         self.pidfd = Some(pidfd);
     }
 
-    /// Gives it a task, or one to record. A dead runner takes it without complaint: its end is told elsewhere.
-    ///
-    /// # Errors
-    /// [`Malformed`] if the message has no body to give.
-    pub fn give(&self, message: &Message, task: &Task) -> Result<(), Malformed> {
-        let frame = frames::encode(message, task)?;
+    /// Gives it a frame. A dead runner takes it without complaint: its end is told elsewhere.
+    pub fn give(&self, frame: Vec<u8>) {
         let written = match self.writer.try_lock() {
             Ok(writer) => writer.try_write(&frame).unwrap_or(0),
             Err(_) => 0,
@@ -93,7 +92,6 @@ impl PythonRunner {
                 let _ = writer.lock().await.write_all(&frame[written..]).await;
             });
         }
-        Ok(())
     }
 
     /// Ends its channel: it finishes what it does, tells the application, and exits.
@@ -116,7 +114,7 @@ impl PythonRunner {
 ///
 /// What it has written before it said something is told before that: else the last lines of a task, of a program it
 /// ran above all, would be told after the end of it, and be nobody's.
-async fn listen(mut reader: OwnedReadHalf, output: pipe::Receiver, tell: impl Fn(Said)) {
+async fn listen(mut reader: OwnedReadHalf, output: pipe::Receiver, tell: impl Fn(u64, Said)) {
     let mut output = Some(Lines { pipe: output, line: Vec::new() });
     let mut buffer = Vec::with_capacity(4096);
     let mut open = true;
@@ -135,7 +133,7 @@ async fn listen(mut reader: OwnedReadHalf, output: pipe::Receiver, tell: impl Fn
                 }
                 if !matches!(read, Ok(count) if count > 0) || !say(&mut buffer, &tell) {
                     open = false;
-                    tell(Said::Closed);
+                    tell(0, Said::Closed);
                 }
             }
         }
@@ -143,10 +141,10 @@ async fn listen(mut reader: OwnedReadHalf, output: pipe::Receiver, tell: impl Fn
 }
 
 /// Tells what is whole in the buffer; false if it is not what a runner may say.
-fn say(buffer: &mut Vec<u8>, tell: &impl Fn(Said)) -> bool {
+fn say(buffer: &mut Vec<u8>, tell: &impl Fn(u64, Said)) -> bool {
     loop {
         match frames::take(buffer) {
-            Ok(Some(said)) => tell(said),
+            Ok(Some((sequence, said))) => tell(sequence, said),
             Ok(None) => return true,
             Err(error) => {
                 tracing::error!(error, "a runner broke the protocol: a task wrote to its channel?");
@@ -173,7 +171,7 @@ impl Lines {
         &mut self,
         reads: usize,
         read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
-        tell: &impl Fn(Said),
+        tell: &impl Fn(u64, Said),
     ) -> bool {
         let mut chunk = [0; MAX_LINE];
         for _ in 0..reads {
@@ -196,9 +194,9 @@ impl Lines {
         true
     }
 
-    fn flush(&mut self, tell: &impl Fn(Said)) {
+    fn flush(&mut self, tell: &impl Fn(u64, Said)) {
         if !self.line.is_empty() {
-            tell(Said::Output(String::from_utf8_lossy(&self.line).trim_end_matches('\n').to_owned()));
+            tell(0, Said::Output(String::from_utf8_lossy(&self.line).trim_end_matches('\n').to_owned()));
             self.line.clear();
         }
     }

@@ -1,8 +1,8 @@
 """Imports the application once, then forks runners on request; runs no task itself.
 
 A worker connects to the listening socket and keeps the connection. It sends one JSON line for each runner it
-wants, with two descriptors: the runner's end of a socket pair and the write end of a pipe for its output. It
-gets back the registry (first line), `started` with a pidfd for every runner, and `exited` with the wait
+wants, with its descriptors: the runner's end of a socket pair, the write end of a pipe for its output, and what it shares with
+others (`inbox.py`). It gets back the registry (first line), `started` with a pidfd for every runner, and `exited` with the wait
 status. When its connection ends, its runners are killed at once: nobody would read what they say.
 
 Before a worker puts back what a dead one had claimed, it asks with `fence` for that one's runners to be gone,
@@ -24,6 +24,9 @@ from .process import set_title
 
 #: Exit code for an application that can't be used (EX_CONFIG).
 EX_CONFIG = 78
+
+#: Descriptors that come with the order for a runner: its channel, its output, the inbox and the table.
+DESCRIPTORS = 4
 
 
 def main(boot, channel):
@@ -113,7 +116,7 @@ class Zygote:
 
     def read(self, worker):
         try:
-            data, fds, _, _ = socket.recv_fds(worker.sock, 65536, 2)
+            data, fds, _, _ = socket.recv_fds(worker.sock, 65536, DESCRIPTORS)
         except OSError:
             data, fds = b"", []
         if not data:
@@ -155,13 +158,12 @@ class Zygote:
 
     def fork(self, worker, order, fds):
         """Start one runner; the descriptors belong to it alone."""
-        sock, output = fds
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self.in_child(worker, sock, output, order, parent)
-        os.close(sock)
-        os.close(output)
+            self.in_child(worker, fds, order, parent)
+        for fd in fds:
+            os.close(fd)
         self.owners[pid] = worker
         worker.runners.add(pid)
         worker.owner = order["owner"]
@@ -173,9 +175,10 @@ class Zygote:
         finally:
             os.close(pidfd)
 
-    def in_child(self, worker, sock, output, order, parent):
+    def in_child(self, worker, fds, order, parent):
         from . import runner
 
+        sock, output, inbox, table = fds
         os.setpgid(0, 0)
         if order["door"] is not None:
             enter(order["door"], output)
@@ -193,7 +196,8 @@ class Zygote:
         set_pdeathsig("SIGKILL")
         if os.getppid() != parent:
             os._exit(1)  # the zygote died before the line above took effect
-        runner.start(self.app, socket.socket(fileno=sock), output, order, self.results_db)
+        channel, inbox = socket.socket(fileno=sock), socket.socket(fileno=inbox)
+        runner.start(self.app, channel, output, inbox, table, order, self.results_db)
 
     def reap(self, wake_read):
         try:

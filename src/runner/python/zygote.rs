@@ -1,7 +1,7 @@
 //! A worker's connection to the zygote: asks for runners, hears of their pids and ends.
 
 use super::Registry;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -18,6 +18,9 @@ use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+/// What goes with an order for a runner: its channel, its output, the inbox and the table.
+pub const DESCRIPTORS: usize = 4;
+
 /// Asks for runners.
 #[derive(Debug, Clone)]
 pub struct Zygote {
@@ -33,6 +36,10 @@ pub struct Wanted<'a> {
     pub node: &'a str,
     /// Owner name of its worker.
     pub owner: &'a str,
+    /// Its slot.
+    pub slot: usize,
+    /// Tasks it may run before it is replaced.
+    pub tasks_max: Option<u32>,
 }
 
 /// What the zygote says.
@@ -85,7 +92,7 @@ impl Zygote {
         Ok(Zygote { stream: Rc::new(UnixStream::from_std(stream)?) })
     }
 
-    /// Asks for a runner with these ends of its channel and its output pipe, in the cgroup with this door.
+    /// Asks for a runner with its descriptors (`DESCRIPTORS` in `zygote.py`), in the cgroup with this door.
     ///
     /// # Errors
     /// If the zygote is gone.
@@ -93,11 +100,13 @@ impl Zygote {
         &self,
         runner: &Wanted<'_>,
         door: Option<&Path>,
-        channel: OwnedFd,
-        output: OwnedFd,
+        descriptors: &[BorrowedFd<'_>; DESCRIPTORS],
     ) -> io::Result<()> {
-        let order = json!({"runner": runner.number, "node": runner.node, "owner": runner.owner, "door": door});
-        self.send(&order, &[channel.as_fd(), output.as_fd()]).await
+        let order = json!({
+            "runner": runner.number, "node": runner.node, "owner": runner.owner, "door": door,
+            "slot": runner.slot, "tasks_max": runner.tasks_max,
+        });
+        self.send(&order, descriptors).await
     }
 
     /// Asks for a dead owner's runners to be gone; [`ZygoteSaid::Fenced`] is the answer.
@@ -112,7 +121,7 @@ impl Zygote {
         let order = format!("{order}\n");
         self.stream
             .async_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
                 let mut ancillary = SendAncillaryBuffer::new(&mut space);
                 if !descriptors.is_empty() {
                     ancillary.push(SendAncillaryMessage::ScmRights(descriptors));

@@ -1,0 +1,277 @@
+//! Tasks claimed before a slot is free for them.
+//!
+//! A task of some microseconds costs more in wake-ups and exchanges than in running time. While tasks are that short, and
+//! only then, this worker claims as many as its slots get through in [`REACH`], and puts them into the inbox that its runners
+//! take from ([`Inbox`]): they start in the order of their claims. Of whose tasks it holds some that have not started,
+//! no other worker claims any meanwhile (`step.lua`, hold). What turns out to take longer doesn't hold up the others:
+//! what no runner has taken after [`STUCK`] goes back.
+
+use super::engine::{Claiming, Engine};
+use super::slots::{RunnerState, Slot};
+use super::stepping::WANT_MAX;
+use super::work::Work;
+use crate::broker::Action;
+use crate::message::rewrite;
+use crate::runner::python::frames::{self, Task};
+use crate::runner::python::inbox::{Doing, Inbox};
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Running time that is claimed ahead for each slot.
+const REACH: Duration = Duration::from_millis(2);
+
+/// Tasks that take longer than this are claimed when a slot is free: a wake-up is short beside them.
+const SHORT: Duration = Duration::from_micros(200);
+
+/// What a task costs beside its running time, about.
+const OVERHEAD: Duration = Duration::from_micros(50);
+
+/// When none has started for so long, what has not been taken goes back; and for so long nothing is claimed ahead.
+const STUCK: Duration = Duration::from_millis(4);
+
+/// How often runners are looked at that may have taken something.
+const TICK: Duration = Duration::from_millis(2);
+
+/// While there is enough to do, what has ended is collected for so long: one wake-up for all of it.
+const COLLECT: Duration = Duration::from_millis(1);
+
+/// What a worker has claimed ahead.
+#[derive(Debug)]
+pub struct Ahead {
+    /// Where runners take it from.
+    pub(super) inbox: Inbox,
+    /// What is there, and what a runner has taken without having been seen with it, in order.
+    pub(super) works: VecDeque<Work>,
+    /// Nothing is in the inbox any more: what is left of `works` is with a runner, or was with one that is dead.
+    pub(super) recalled: bool,
+    /// Flows that were held in the last step.
+    held: Vec<Rc<str>>,
+    /// Of these nothing is put ahead in this step, because something before it went back.
+    barred: HashSet<Rc<str>>,
+    /// Nothing is claimed ahead before this time.
+    not_before: Instant,
+    /// When a task was last seen started or ended.
+    moved: Instant,
+    /// Running time of a task, moving average.
+    runtime: Duration,
+}
+
+impl Ahead {
+    /// Nothing yet; how long tasks take has to be seen first.
+    ///
+    /// # Errors
+    /// If descriptors or memory run out.
+    pub fn new() -> io::Result<Ahead> {
+        let now = Instant::now();
+        Ok(Ahead {
+            inbox: Inbox::new()?,
+            works: VecDeque::new(),
+            recalled: false,
+            held: Vec::new(),
+            barred: HashSet::new(),
+            not_before: now,
+            moved: now,
+            runtime: Duration::from_secs(1),
+        })
+    }
+
+    /// A task of Python has run so long.
+    pub(super) fn learn(&mut self, runtime: Duration) {
+        self.runtime = (self.runtime * 15 + runtime) / 16;
+    }
+
+    /// How many more may be claimed for so many slots.
+    fn room(&self, slots: usize, now: Instant) -> usize {
+        if now < self.not_before || self.runtime > SHORT || self.recalled {
+            return 0;
+        }
+        let each = REACH.as_nanos() / (self.runtime + OVERHEAD).as_nanos();
+        let all = slots.saturating_mul(usize::try_from(each).unwrap_or(0)).min(WANT_MAX);
+        // A few more are not worth a step of their own.
+        let more = all.saturating_sub(self.works.len());
+        if more < all / 4 { 0 } else { more }
+    }
+
+    /// Flows of which something has not started, and those of which that was so in the last step.
+    pub(super) fn holds(&self) -> (Vec<Rc<str>>, Vec<Rc<str>>) {
+        let mut holds: Vec<Rc<str>> = Vec::new();
+        for work in &self.works {
+            if !holds.contains(&work.flow) {
+                holds.push(Rc::clone(&work.flow));
+            }
+        }
+        let releases = self.held.iter().filter(|flow| !holds.contains(flow)).cloned().collect();
+        (holds, releases)
+    }
+
+    /// There is something to let go that Redis doesn't know of.
+    pub(super) fn releases(&self) -> bool {
+        self.held.iter().any(|flow| !self.works.iter().any(|work| work.flow == *flow))
+    }
+
+    /// A step was made with these holds; now claims are dispatched.
+    pub(super) fn stepped(&mut self, holds: Vec<Rc<str>>) {
+        self.held = holds;
+        self.barred.clear();
+    }
+
+    /// When to look at the runners again.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        (!self.works.is_empty()).then(|| now + TICK)
+    }
+}
+
+impl Engine {
+    /// How many messages may be claimed for slots that are not free.
+    pub(super) fn ahead_room(&self) -> usize {
+        if !self.python() || self.claiming != Claiming::Yes {
+            return 0;
+        }
+        let able = self.slots.iter().filter(|slot| matches!(slot.runner, RunnerState::Ready(_))).count();
+        self.ahead.room(able, Instant::now())
+    }
+
+    /// Nothing of this flow may be put ahead, nor into a slot, in this step: something before it goes back.
+    pub(super) fn is_barred(&self, work: &Work) -> bool {
+        self.ahead.barred.contains(&work.flow)
+    }
+
+    /// Gives a claimed message back, and with it all that was claimed of its flow after it.
+    pub(super) fn put_back(&mut self, work: Work) {
+        self.ahead.barred.insert(Rc::clone(&work.flow));
+        self.ahead.not_before = Instant::now() + STUCK;
+        let message = rewrite::redelivered(&work.message, false);
+        let settlement = work.settlement(Action::Ack);
+        let action = Action::Front(message);
+        self.outbox.push(crate::broker::Settlement { action, ran: Some(0.0), ..settlement });
+    }
+
+    /// Puts a Python task behind those that were claimed before it.
+    pub(super) fn give_ahead(&mut self, mut work: Work) {
+        // Whoever has taken a worker with it before is not given company.
+        let frame = match frames::encode(work.sequence, &work.message, &Task::Run) {
+            Ok(frame) if work.message.deliveries == 0 && work.memory_limit.is_none() => frame,
+            _ => return self.put_back(work),
+        };
+        if self.ahead.works.is_empty() {
+            self.allow();
+            self.ahead.moved = Instant::now();
+        }
+        if !self.ahead.inbox.give(&frame) {
+            return self.put_back(work);
+        }
+        work.ahead = true;
+        self.ahead.held.push(Rc::clone(&work.flow));
+        self.ahead.works.push_back(work);
+    }
+
+    /// Lets every runner take that may: not one that is to get a signal, or has had one.
+    pub(super) fn allow(&self) {
+        let may = |slot: &Slot| matches!(slot.runner, RunnerState::Ready(_)) && !slot.aimed_at;
+        self.ahead.inbox.allow(self.slots.iter().map(may));
+    }
+
+    /// Looks what the runners have taken, wakes those that are idle, and takes back what nobody takes.
+    pub(super) fn mind_ahead(&mut self, now: Instant) {
+        if self.ahead.works.is_empty() {
+            self.ahead.recalled = false;
+            return;
+        }
+        let doings = self.see_started();
+        if self.ahead.works.is_empty() {
+            return;
+        }
+        if self.ahead.recalled {
+            return self.give_up_lost(&doings);
+        }
+        let mut left = self.ahead.works.len();
+        for (slot, doing) in self.slots.iter().zip(&doings) {
+            if let (RunnerState::Ready(runner), false, Doing::Waiting | Doing::Looking) = (&slot.runner, slot.aimed_at, doing)
+                && left > 0
+            {
+                runner.give(frames::poke());
+                left -= 1;
+            }
+        }
+        if now >= self.ahead.moved + STUCK || self.claiming != Claiming::Yes {
+            self.recall();
+        }
+    }
+
+    /// Takes back what no runner has taken; it goes to the front of its line.
+    pub(super) fn recall(&mut self) {
+        let sequences: HashSet<u64> = self.ahead.inbox.take_back().into_iter().collect();
+        let works = std::mem::take(&mut self.ahead.works);
+        for work in works {
+            if sequences.contains(&work.sequence) {
+                self.put_back(work);
+            } else {
+                self.ahead.works.push_back(work);
+            }
+        }
+        self.ahead.recalled = true;
+    }
+
+    /// After a recall: what no living runner has was taken by one that died before it could say so, and never started.
+    fn give_up_lost(&mut self, doings: &[Doing]) {
+        let settled = self.slots.iter().zip(doings).all(|(slot, doing)| match &slot.runner {
+            RunnerState::Ready(_) | RunnerState::Retiring(_) => match doing {
+                Doing::Waiting => true,
+                Doing::Looking => false,
+                Doing::Task(sequence) => slot.work.as_ref().is_some_and(|work| work.sequence == *sequence),
+            },
+            RunnerState::Dying(_) => false,
+            RunnerState::Absent | RunnerState::Waiting(_) | RunnerState::Starting(_) => true,
+        });
+        if settled {
+            while let Some(work) = self.ahead.works.pop_front() {
+                self.put_back(work);
+            }
+        }
+    }
+
+    /// Puts what runners say they run into their slots.
+    pub(super) fn see_started(&mut self) -> Vec<Doing> {
+        let doings = self.ahead.inbox.doings(self.slots.len());
+        for (index, doing) in doings.iter().enumerate() {
+            if let Doing::Task(sequence) = doing {
+                self.attribute(index, *sequence);
+            }
+        }
+        doings
+    }
+
+    /// The runner of a slot has this task: if it was in the inbox, it is in the slot now.
+    pub(super) fn attribute(&mut self, index: usize, sequence: u64) {
+        if self.slots[index].work.is_some() || self.ahead.works.is_empty() {
+            return;
+        }
+        let Some(at) = self.ahead.works.iter().position(|work| work.sequence == sequence) else { return };
+        self.slots[index].work = self.ahead.works.remove(at);
+        self.ahead.moved = Instant::now();
+        self.set_off(index);
+    }
+
+    /// Makes sure that a signal to the runner of a slot meets the task that the slot has, and no later one. False if that task
+    /// has ended: its outcome is on its way.
+    pub(super) fn aim(&mut self, index: usize) -> bool {
+        let Some(sequence) = self.slots[index].work.as_ref().map(|work| work.sequence) else { return false };
+        self.slots[index].aimed_at = true;
+        self.allow();
+        match self.ahead.inbox.doings(index + 1)[index] {
+            Doing::Task(present) => present == sequence,
+            Doing::Waiting => true, // it is about to get it
+            Doing::Looking => false,
+        }
+    }
+
+    /// While there is enough to do, what ends is collected, and nobody is disturbed.
+    pub(super) fn collect(&self) {
+        if self.ahead.works.len() > 4 * self.slots.len() && !self.ahead.recalled {
+            // The whole thread: every end of a task would wake it otherwise.
+            std::thread::sleep(COLLECT);
+        }
+    }
+}
