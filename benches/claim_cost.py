@@ -13,7 +13,7 @@ from probes import cpu_seconds
 SCRIPTS = ROOT / "src" / "broker" / "scripts"
 QUEUES = [f"queue_{number}" for number in range(20)]
 SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
-BATCHES = [1, 4, 16]
+BATCHES = [1, 4, 16, 64]
 LOOK = 500
 # The body of a message of usual size; what comes last is what the script knows it by.
 BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
@@ -52,7 +52,8 @@ class Owner:
         """Settles what is held, each of 10 ms, and claims so many."""
         settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
         reply = self.call(
-            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, len(self.held), *settlements, 0, *filing
+            "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, want, len(self.held), *settlements, 0, *filing,
+            0, 0
         )
         flows = reply[4][1::5]
         self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))

@@ -20,10 +20,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Running time that is claimed ahead for each slot.
-const REACH: Duration = Duration::from_millis(2);
+const REACH: Duration = Duration::from_millis(4);
 
 /// Tasks that take longer than this are claimed when a slot is free: a wake-up is short beside them.
-const SHORT: Duration = Duration::from_micros(200);
+const SHORT: Duration = Duration::from_micros(400);
 
 /// What a task costs beside its running time, about.
 const OVERHEAD: Duration = Duration::from_micros(50);
@@ -34,8 +34,8 @@ const STUCK: Duration = Duration::from_millis(4);
 /// How often runners are looked at that may have taken something.
 const TICK: Duration = Duration::from_millis(2);
 
-/// While there is enough to do, what has ended is collected for so long: one wake-up for all of it.
-const COLLECT: Duration = Duration::from_millis(1);
+/// While there is enough to do, what has ended is collected for so long at most: one wake-up for all of it.
+const COLLECT: Duration = Duration::from_millis(2);
 
 /// What a worker has claimed ahead.
 #[derive(Debug)]
@@ -236,20 +236,21 @@ impl Engine {
     pub(super) fn see_started(&mut self) -> Vec<Doing> {
         let doings = self.ahead.inbox.doings(self.slots.len());
         for (index, doing) in doings.iter().enumerate() {
-            if let Doing::Task(sequence) = doing {
+            if let (Doing::Task(sequence), None) = (doing, &self.slots[index].work) {
                 self.attribute(index, *sequence);
             }
         }
         doings
     }
 
-    /// The runner of a slot has this task: if it was in the inbox, it is in the slot now.
+    /// The runner of a slot says something of this task: if it was in the inbox, it is in the slot now.
     pub(super) fn attribute(&mut self, index: usize, sequence: u64) {
-        if self.slots[index].work.is_some() || self.ahead.works.is_empty() {
-            return;
-        }
         let Some(at) = self.ahead.works.iter().position(|work| work.sequence == sequence) else { return };
-        self.slots[index].work = self.ahead.works.remove(at);
+        let work = self.ahead.works.remove(at);
+        // What the table says may be ahead of what is heard: then it is the next one that is in the slot already.
+        if let Some(next) = std::mem::replace(&mut self.slots[index].work, work) {
+            self.ahead.works.push_front(next);
+        }
         self.ahead.moved = Instant::now();
         self.set_off(index);
     }
@@ -269,9 +270,10 @@ impl Engine {
 
     /// While there is enough to do, what ends is collected, and nobody is disturbed.
     pub(super) fn collect(&self) {
-        if self.ahead.works.len() > 4 * self.slots.len() && !self.ahead.recalled {
+        let each = u32::try_from(self.ahead.works.len() / self.slots.len().max(1)).unwrap_or(u32::MAX);
+        if each > 2 && !self.ahead.recalled {
             // The whole thread: every end of a task would wake it otherwise.
-            std::thread::sleep(COLLECT);
+            std::thread::sleep(((self.ahead.runtime + OVERHEAD) * each / 2).min(COLLECT));
         }
     }
 }

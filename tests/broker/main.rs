@@ -10,6 +10,7 @@ mod dead;
 mod delaying;
 mod fencing;
 mod fleets;
+mod holding;
 mod leaving;
 mod limiting;
 mod looking;

@@ -77,6 +77,9 @@ impl Stage {
             cursor: 0,
             unseen: true,
             epoch: 0,
+            slots: None,
+            holds: Vec::new(),
+            releases: Vec::new(),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -161,6 +164,11 @@ pub struct Owner {
     pub unseen: bool,
     /// Number of the answer by which it says whose a message is.
     pub epoch: u64,
+    /// How many of its slots are free, if it claims more than these.
+    pub slots: Option<usize>,
+    /// Flows of which it says that it holds something that has not started; and holds nothing any more.
+    pub holds: Vec<Rc<str>>,
+    pub releases: Vec<Rc<str>>,
 }
 
 impl Owner {
@@ -215,6 +223,7 @@ impl Owner {
             connection: Some(self.number),
             sequence: self.sequence,
             want,
+            slots: self.slots.map_or(want, |slots| slots.min(want)),
             cursor: self.cursor,
             settlements,
             epoch: self.epoch,
@@ -222,6 +231,8 @@ impl Owner {
             look: 500,
             unseen: self.unseen,
             expected: 10.0,
+            holds: &self.holds,
+            releases: &self.releases,
         };
         let reply = self.stepper.call(&mut self.connection, &step).await?;
         if let Some(reply) = &reply {

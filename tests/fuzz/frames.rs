@@ -37,7 +37,7 @@ fn good(random: &mut Rng) -> Vec<u8> {
             done
         }
     };
-    frame(&payload)
+    frame(&[&payload[..1], &random.u64(..).to_be_bytes(), &payload[1..]].concat())
 }
 
 /// Everything in a stream that comes in pieces, up to the first error.
@@ -82,9 +82,14 @@ fn bad_frames_are_refused_and_the_pieces_don_t_matter() {
 #[test]
 fn deep_json_is_an_error() {
     let deep = "[".repeat(100_000);
-    for payload in [format!("O{deep}"), format!("O{{\"level\": {deep}"), format!("D\0{}\0\0\0\0{deep}", "\0".repeat(8))]
+    let claim = "\0".repeat(8);
+    for payload in [
+        format!("O{claim}{deep}"),
+        format!("O{claim}{{\"level\": {deep}"),
+        format!("D{claim}\0{}\0\0\0\0{deep}", "\0".repeat(8)),
+    ]
     {
         assert!(take(&mut frame(payload.as_bytes())).is_err());
     }
-    assert!(matches!(take(&mut frame(b"U")), Ok(Some(Said::Ready))));
+    assert!(matches!(take(&mut frame(format!("U{claim}").as_bytes())), Ok(Some((0, Said::Ready)))));
 }

@@ -68,9 +68,9 @@ fn essence(message: &Message) -> (Vec<Option<Value>>, Option<Vec<u8>>) {
 fn parts(frame: &[u8]) -> Vec<&[u8]> {
     let number = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap()) as usize;
     assert_eq!(number(0), frame.len() - 4);
-    let (mut at, mut found) = (21, Vec::new());
+    let (mut at, mut found) = (29, Vec::new());
     for part in 0..4 {
-        let end = at + number(5 + 4 * part);
+        let end = at + number(13 + 4 * part);
         found.push(&frame[at..end]);
         at = end;
     }
@@ -113,7 +113,8 @@ fn messages_are_read_or_refused_and_come_back_as_they_were() {
         assert!(!flow.chars().any(char::is_control), "{flow:?} is part of a key");
         let _ = body::arguments(&message);
         for task in [Task::Run, Task::Record("{}")] {
-            let Ok(frame) = frames::encode(&message, &task) else { continue };
+            let Ok(frame) = frames::encode(7, &message, &task) else { continue };
+            assert_eq!(frames::sequence_of(&frame), Some(7));
             let types = format!("{}\0{}", message.content_type, message.content_encoding);
             let parts = parts(&frame);
             assert_eq!(parts[0], message.headers_json().as_bytes());

@@ -26,6 +26,8 @@ for _, sequence in ipairs(sequences) do
     -- A stock worker has restored it after its visibility timeout.
     meet({flow})
     release(values[sequence], flow, -1)
+    local tenant = tenants[flow]
+    if tenant and tenant.h == owner then tenant.h = nil end
     call('HDEL', claims, sequence)
   end
 end

@@ -202,12 +202,19 @@ end
 -- Claim.
 local claimed, noted, kept, scores = {}, {}, {}, {}
 
+-- List of a line, and how kombu's record of a message from it ends. Most messages of a step are of few lines.
+local lists_of, ends_of = {}, {}
+
 local function claim(line, flow, charge, waited, message)
-  local list = list_of(line)
-  local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
-  local name, n, m = owner .. ':' .. sequence, #kept, #claimed
+  if not lists_of[line] then
+    local list = list_of(line)
+    lists_of[line] = list
+    local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
+    ends_of[line] = ', "", "' .. queue .. '"]'
+  end
+  local list, name, n, m = lists_of[line], owner .. ':' .. sequence, #kept, #claimed
   number = number + 1
-  kept[n + 1], kept[n + 2] = name, '[' .. message .. ', "", "' .. queue .. '"]'
+  kept[n + 1], kept[n + 2] = name, '[' .. message .. ends_of[line]
   noted[n + 1], noted[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], name
