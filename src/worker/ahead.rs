@@ -29,7 +29,10 @@ const SHORT: Duration = Duration::from_micros(400);
 const OVERHEAD: Duration = Duration::from_micros(50);
 
 /// When none has started for so long, what has not been taken goes back; and for so long nothing is claimed ahead.
-const STUCK: Duration = Duration::from_millis(4);
+const STUCK: Duration = Duration::from_millis(10);
+
+/// So many looks at the runners, with all that they have said heard in between, show that none of them has a task.
+const LOOKS: u32 = 5;
 
 /// How often runners are looked at that may have taken something.
 const TICK: Duration = Duration::from_millis(2);
@@ -46,6 +49,8 @@ pub struct Ahead {
     pub(super) works: VecDeque<Work>,
     /// Nothing is in the inbox any more: what is left of `works` is with a runner, or was with one that is dead.
     pub(super) recalled: bool,
+    /// Looks in a row that found no runner which could have any of it.
+    unseen: u32,
     /// Flows that were held in the last step.
     held: Vec<Rc<str>>,
     /// Of these nothing is put ahead in this step, because something before it went back.
@@ -69,6 +74,7 @@ impl Ahead {
             inbox: Inbox::new()?,
             works: VecDeque::new(),
             recalled: false,
+            unseen: 0,
             held: Vec::new(),
             barred: HashSet::new(),
             not_before: now,
@@ -211,7 +217,7 @@ impl Engine {
                 self.ahead.works.push_back(work);
             }
         }
-        self.ahead.recalled = true;
+        (self.ahead.recalled, self.ahead.unseen) = (true, 0);
     }
 
     /// After a recall: what no living runner has was taken by one that died before it could say so, and never started.
@@ -225,7 +231,8 @@ impl Engine {
             RunnerState::Dying(_) => false,
             RunnerState::Absent | RunnerState::Waiting(_) | RunnerState::Starting(_) => true,
         });
-        if settled {
+        self.ahead.unseen = if settled { self.ahead.unseen + 1 } else { 0 };
+        if self.ahead.unseen >= LOOKS {
             while let Some(work) = self.ahead.works.pop_front() {
                 self.put_back(work);
             }
@@ -253,6 +260,11 @@ impl Engine {
         }
         self.ahead.moved = Instant::now();
         self.set_off(index);
+    }
+
+    /// The task of this claim is in the slot.
+    pub(super) fn has(&self, index: usize, sequence: u64) -> bool {
+        self.slots[index].work.as_ref().is_some_and(|work| work.sequence == sequence)
     }
 
     /// Makes sure that a signal to the runner of a slot meets the task that the slot has, and no later one. False if that task

@@ -157,9 +157,13 @@ impl Engine {
                 self.look = true;
                 self.give_record(index);
             }
+            // Of what was put back there is nothing to tell: it runs again.
+            Said::Ended(_) if !self.has(index, claim) => {
+                tracing::warn!(claim, "a runner has ended what it was not known to have");
+            }
             Said::Ended(ended) => self.python_ended(index, ended),
             Said::Store(store) => {
-                if let Some(work) = &self.slots[index].work {
+                if let Some(work) = self.slots[index].work.as_ref().filter(|work| work.sequence == claim) {
                     let settlement = work.settlement(Action::Store);
                     self.store_now(settlement, store);
                 }
