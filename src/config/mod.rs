@@ -100,6 +100,8 @@ pub struct Workers {
     pub restart_max: Duration,
     /// A task that uses more memory than so many bytes is killed; none = any amount (default).
     pub memory_limit: Option<u64>,
+    /// While most Python tasks take less than this, some are claimed before a slot is free; zero = never. Default 1 ms.
+    pub claim_ahead: Duration,
 }
 
 /// `[python]`: the application whose tasks run through Celery.

@@ -14,6 +14,8 @@ const PROCESSES: u32 = 64;
 /// Most slots in each.
 const CONCURRENCY: u32 = 256;
 const DAY: Duration = Duration::from_secs(86_400);
+/// What is claimed ahead keeps others waiting for about ten times this, if it turns out to take long.
+const AHEAD_MAX: Duration = Duration::from_millis(100);
 /// Bounds of a limit on memory: less than the first no program starts with.
 pub(super) const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
@@ -47,6 +49,7 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
             .unwrap_or(Duration::from_millis(200)),
         restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
         memory_limit: section.size("memory_limit", MEMORY),
+        claim_ahead: section.duration("claim_ahead", Duration::ZERO..=AHEAD_MAX).unwrap_or(Duration::from_millis(1)),
     };
     if let Err(complaint) = check_name(&workers.name, processes) {
         section.complain("name", complaint);

@@ -1,10 +1,10 @@
 //! Tasks claimed before a slot is free for them.
 //!
-//! A task of some microseconds costs more in wake-ups and exchanges than in running time. While tasks are that short, and
-//! only then, this worker claims as many as its slots get through in [`REACH`], and puts them into the inbox that its runners
-//! take from ([`Inbox`]): they start in the order of their claims. Of whose tasks it holds some that have not started,
-//! no other worker claims any meanwhile (`step.lua`, hold). What turns out to take longer doesn't hold up the others:
-//! what no runner has taken after [`STUCK`] goes back.
+//! A task of some microseconds costs more in wake-ups and exchanges than in running time. While most are shorter than
+//! `[workers] claim_ahead`, and only then, this worker claims as many as its slots get through in a few times that, and puts
+//! them into the inbox that its runners take from ([`Inbox`]): they start in the order of their claims. Of whose tasks
+//! it holds some that have not started, no other worker claims any meanwhile (`step.lua`, hold). What turns out to take longer
+//! doesn't hold up the others: what no runner has taken after a while goes back.
 
 use super::engine::{Claiming, Engine};
 use super::slots::{RunnerState, Slot};
@@ -19,17 +19,18 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Running time that is claimed ahead for each slot.
-const REACH: Duration = Duration::from_millis(4);
+/// Running time that is claimed ahead for each slot, in times of what a short task may take.
+const REACH: u32 = 4;
 
-/// Tasks that take longer than this are claimed when a slot is free: a wake-up is short beside them.
-const SHORT: Duration = Duration::from_micros(400);
+/// When nothing has started or ended for so many times of that, what has not been taken goes back; and for as long nothing is
+/// claimed ahead.
+const STUCK: u32 = 10;
+
+/// As long a task counts as at most: a few hundred short ones after a long one are enough to know better.
+const LONG: Duration = Duration::from_millis(200);
 
 /// What a task costs beside its running time, about.
 const OVERHEAD: Duration = Duration::from_micros(50);
-
-/// When none has started for so long, what has not been taken goes back; and for so long nothing is claimed ahead.
-const STUCK: Duration = Duration::from_millis(10);
 
 /// So many looks at the runners, with all that they have said heard in between, show that none of them has a task.
 const LOOKS: u32 = 5;
@@ -59,8 +60,10 @@ pub struct Ahead {
     not_before: Instant,
     /// When a task was last seen started or ended.
     moved: Instant,
-    /// Running time of a task, moving average.
+    /// Four out of five tasks take less than this, about.
     runtime: Duration,
+    /// Most that a short task takes; zero if nothing is claimed ahead.
+    short: Duration,
 }
 
 impl Ahead {
@@ -68,7 +71,7 @@ impl Ahead {
     ///
     /// # Errors
     /// If descriptors or memory run out.
-    pub fn new() -> io::Result<Ahead> {
+    pub fn new(short: Duration) -> io::Result<Ahead> {
         let now = Instant::now();
         Ok(Ahead {
             inbox: Inbox::new()?,
@@ -79,21 +82,27 @@ impl Ahead {
             barred: HashSet::new(),
             not_before: now,
             moved: now,
-            runtime: Duration::from_secs(1),
+            runtime: LONG,
+            short,
         })
     }
 
-    /// A task of Python has run so long.
+    /// A task of Python has run so long. No average: on a busy machine a few short tasks are interrupted for long.
     pub(super) fn learn(&mut self, runtime: Duration) {
-        self.runtime = (self.runtime * 15 + runtime) / 16;
+        if runtime > self.runtime {
+            self.runtime += self.runtime / 8;
+        } else {
+            self.runtime -= self.runtime / 32;
+        }
+        self.runtime = self.runtime.clamp(Duration::from_micros(10), LONG);
     }
 
     /// How many more may be claimed for so many slots.
     fn room(&self, slots: usize, now: Instant) -> usize {
-        if now < self.not_before || self.runtime > SHORT || self.recalled {
+        if now < self.not_before || self.runtime >= self.short || self.recalled {
             return 0;
         }
-        let each = REACH.as_nanos() / (self.runtime + OVERHEAD).as_nanos();
+        let each = (self.short * REACH).as_nanos() / (self.runtime + OVERHEAD).as_nanos();
         let all = slots.saturating_mul(usize::try_from(each).unwrap_or(0)).min(WANT_MAX);
         // A few more are not worth a step of their own.
         let more = all.saturating_sub(self.works.len());
@@ -147,7 +156,7 @@ impl Engine {
     /// Gives a claimed message back, and with it all that was claimed of its flow after it.
     pub(super) fn put_back(&mut self, work: Work) {
         self.ahead.barred.insert(Rc::clone(&work.flow));
-        self.ahead.not_before = Instant::now() + STUCK;
+        self.ahead.not_before = Instant::now() + self.ahead.short * STUCK;
         let message = rewrite::redelivered(&work.message, false);
         let settlement = work.settlement(Action::Ack);
         let action = Action::Front(message);
@@ -201,7 +210,7 @@ impl Engine {
                 left -= 1;
             }
         }
-        if now >= self.ahead.moved + STUCK || self.claiming != Claiming::Yes {
+        if now >= self.ahead.moved + self.ahead.short * STUCK || self.claiming != Claiming::Yes {
             self.recall();
         }
     }

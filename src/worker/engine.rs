@@ -112,7 +112,7 @@ impl Engine {
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
         let naming = Naming::new(&start.config);
-        let ahead = Ahead::new().map_err(|error| Failure {
+        let ahead = Ahead::new(start.config.workers.claim_ahead).map_err(|error| Failure {
             exit: Exit::Internal,
             message: format!("can't make the inbox of the runners: {error}"),
         })?;
