@@ -67,6 +67,7 @@ pub async fn standing(
     pipeline.cmd("ZRANK").arg(keys.ready()).arg(flow).cmd("SISMEMBER").arg(keys.paused()).arg(flow);
     type Answers = ((i64, i64), Option<f64>, u64, Vec<(String, f64)>, Option<u64>, bool);
     let (time, floor, ready, first, place, paused): Answers = connection.pipeline(&pipeline).await?;
+    let first = first.into_iter().map(|(flow, virtual_time)| (flow, virtual_time / 1000.0)).collect();
     let mut standing =
         Standing { now: millis(time), floor: floor.unwrap_or(0.0), ready, first, place, paused, ..Standing::default() };
     if let Some(queue) = queue {

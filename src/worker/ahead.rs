@@ -203,7 +203,8 @@ impl Engine {
         }
         let mut left = self.ahead.works.len();
         for (slot, doing) in self.slots.iter().zip(&doings) {
-            if let (RunnerState::Ready(runner), false, Doing::Waiting | Doing::Looking) = (&slot.runner, slot.aimed_at, doing)
+            if let (RunnerState::Ready(runner), false, Doing::Waiting | Doing::Looking) =
+                (&slot.runner, slot.aimed_at, doing)
                 && left > 0
             {
                 runner.give(frames::poke());

@@ -155,6 +155,9 @@ impl Engine {
                 let slot = &mut self.slots[index];
                 slot.runner.started();
                 self.look = true;
+                if !self.ahead.works.is_empty() {
+                    self.allow();
+                }
                 self.give_record(index);
             }
             // Of what was put back there is nothing to tell: it runs again.

@@ -87,8 +87,7 @@ fn deep_json_is_an_error() {
         format!("O{claim}{deep}"),
         format!("O{claim}{{\"level\": {deep}"),
         format!("D{claim}\0{}\0\0\0\0{deep}", "\0".repeat(8)),
-    ]
-    {
+    ] {
         assert!(take(&mut frame(payload.as_bytes())).is_err());
     }
     assert!(matches!(take(&mut frame(format!("U{claim}").as_bytes())), Ok(Some((0, Said::Ready)))));

@@ -4,7 +4,7 @@
 --       3 owners (zset: owner -> end of lease, ms)                     4 owner figures (hash: JSON)
 --       5 delayed (zset: claim -> due, ms)                             6 delayed messages (hash: claim -> list NUL flow NUL message)
 --       7 dead (zset: claim -> time, ms)                               8 dead messages (hash)   9 dead entries (hash: JSON)
---      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time)
+--      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time, us)
 --      12 intake (hash: list -> owner NUL end of its turn, ms)        13 ring (changes when lanes have filled)
 --      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number, and NUL message if its task
 --         was started for good; 'lease' -> number of the owner's connection, until seized)                           15… lists
@@ -103,6 +103,7 @@ end
 -- What the operator grants a flow: `weight most interval`, or nothing in particular.
 local function grant(flow, granted)
   local tenant = tenants[flow]
+  if granted == '' and not tenant.w and not tenant.m and not tenant.i then return end -- most often
   local weight, most, interval = string.match(granted, '^(%S+) (%S+) (%S+)$')
   tenant.w = weight and weight ~= '1' and tonumber(weight) or nil
   tenant.m = most and most ~= '0' and tonumber(most) or nil
@@ -269,7 +270,8 @@ local function remember()
       wait[#wait + 1] = flow
     end
     if is_ready then
-      enter_ready[#enter_ready + 1] = tostring(tenant.v)
+      -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
+      enter_ready[#enter_ready + 1] = string.format('%.0f', tenant.v * 1000)
       enter_ready[#enter_ready + 1] = flow
     elseif was_ready then
       leave_ready[#leave_ready + 1] = flow

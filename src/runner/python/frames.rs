@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error_and_never_a_panic() {
-        for (kind, parts) in [("D", &b""[..]), ("D", b"\x09"), ("S", b"\x00\x00\x00\x09"), ("O", b"{}"), ("?", b""), ("D", b"\x00\x00")] {
+        for (kind, parts) in
+            [("D", &b""[..]), ("D", b"\x09"), ("S", b"\x00\x00\x00\x09"), ("O", b"{}"), ("?", b""), ("D", b"\x00\x00")]
+        {
             let payload = [kind.as_bytes(), &[0; 8], parts].concat();
             assert!(take(&mut frame(&payload)).is_err(), "{payload:?}");
         }

@@ -42,8 +42,7 @@ impl Inbox {
     /// # Errors
     /// If descriptors or memory run out.
     pub fn new() -> io::Result<Inbox> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let table = memfd_create("fairstalk runners", MFdFlags::MFD_CLOEXEC)?;
         nix::unistd::ftruncate(&table, i64::try_from(2 * SLOTS * 8).unwrap_or(i64::MAX))?;
         Ok(Inbox { ours, theirs, table })
@@ -73,7 +72,8 @@ impl Inbox {
     pub fn doings(&self, slots: usize) -> Vec<Doing> {
         let mut table = vec![0; 8 * slots.min(SLOTS)];
         let read = pread(&self.table, &mut table, 0).unwrap_or(0);
-        let numbers = table[..read].chunks_exact(8).map(|number| u64::from_ne_bytes(number.try_into().unwrap_or_default()));
+        let numbers =
+            table[..read].chunks_exact(8).map(|number| u64::from_ne_bytes(number.try_into().unwrap_or_default()));
         let mut doings: Vec<Doing> = numbers
             .map(|number| match number {
                 0 => Doing::Waiting,
