@@ -24,6 +24,7 @@ pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
 pub use redis_url::without_password;
 pub use units::{parse_duration, show_duration, show_size};
+pub use workers::CONCURRENCY;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,7 +86,9 @@ pub struct Workers {
     /// Worker processes; `"auto"` = cores; default 2.
     pub processes: u32,
     /// Slots (tasks at once) in each; `"auto"` = 2 x cores / processes, at least 1; default 4.
-    pub concurrency: u32,
+    pub concurrency: Concurrency,
+    /// Slots above the fewest that nothing had use for so long are taken back; default 30 s.
+    pub shrink_after: Duration,
     /// Node name pattern, `%i` = number of the worker, `%h` = host name; default `worker%i@%h`.
     pub name: String,
     /// How long running tasks may take to finish after TERM; default 60 s.
@@ -100,6 +103,15 @@ pub struct Workers {
     pub restart_max: Duration,
     /// A task that uses more memory than so many bytes is killed; none = any amount (default).
     pub memory_limit: Option<u64>,
+}
+
+/// Slots of a worker: a fixed number if both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
 }
 
 /// `[python]`: the application whose tasks run through Celery.

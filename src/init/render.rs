@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(config.broker.key_prefix, "shop:");
         assert_eq!(config.queues.names, ["mail", "a\"b\\c"]);
         assert_eq!(config.queues.default, "mail");
-        assert_eq!((config.workers.processes, config.workers.concurrency), (2, 3));
+        assert_eq!((config.workers.processes, config.workers.concurrency.max), (2, 3));
         let python = config.python.unwrap();
         assert_eq!((python.app.as_str(), python.directory), ("shop", PathBuf::from("/srv/a \"b\"")));
         assert_eq!(python.interpreter, PathBuf::from("/srv/venv/bin/python"));

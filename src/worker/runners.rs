@@ -315,7 +315,7 @@ impl Engine {
         let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
         let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if (bloated || limit.is_some_and(|limit| slot.finished >= limit))
+        if (bloated || slot.worn || limit.is_some_and(|limit| slot.finished >= limit))
             && slot.runner.retire()
             && let Some(runner) = slot.runner.process()
         {
