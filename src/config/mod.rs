@@ -24,7 +24,7 @@ pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
 pub use redis_url::without_password;
 pub use units::{parse_duration, show_duration, show_size};
-pub use workers::CONCURRENCY;
+pub use workers::{CONCURRENCY, Concurrency};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,15 +103,6 @@ pub struct Workers {
     pub restart_max: Duration,
     /// A task that uses more memory than so many bytes is killed; none = any amount (default).
     pub memory_limit: Option<u64>,
-}
-
-/// Slots of a worker: a fixed number if both are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Concurrency {
-    /// The fewest.
-    pub min: u32,
-    /// The most.
-    pub max: u32,
 }
 
 /// `[python]`: the application whose tasks run through Celery.
@@ -368,23 +359,6 @@ impl Config {
         self.workers.memory_limit.is_some()
             || !self.memory_limits.is_empty()
             || self.tasks.values().any(|task| task.memory_limit.is_some())
-    }
-}
-
-impl Workers {
-    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
-    pub fn node_name(&self, worker: u32, host: &str) -> String {
-        let mut name = String::new();
-        let mut rest = self.name.chars();
-        while let Some(c) = rest.next() {
-            match if c == '%' { rest.next() } else { None } {
-                Some('i') => name.push_str(&worker.to_string()),
-                Some('h') => name.push_str(host),
-                Some(other) => name.push(other),
-                None => name.push(c),
-            }
-        }
-        name
     }
 }
 

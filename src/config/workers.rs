@@ -4,7 +4,8 @@ use super::load::Source;
 use super::problem::Complaint;
 use super::reader::Amount;
 use super::written::{Written, plain};
-use super::{Concurrency, Level, Log, LogFormat, TaskLines, Workers};
+use super::{Level, Log, LogFormat, TaskLines, Workers};
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,32 @@ pub const CONCURRENCY: RangeInclusive<u32> = 1..=256;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Bounds of a limit on memory: less than the first no program starts with.
 pub(super) const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
+
+/// Slots of a worker: a fixed number if both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+}
+
+impl Workers {
+    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
+    pub fn node_name(&self, worker: u32, host: &str) -> String {
+        let mut name = String::new();
+        let mut rest = self.name.chars();
+        while let Some(c) = rest.next() {
+            match if c == '%' { rest.next() } else { None } {
+                Some('i') => name.push_str(&worker.to_string()),
+                Some('h') => name.push_str(host),
+                Some(other) => name.push(other),
+                None => name.push(c),
+            }
+        }
+        name
+    }
+}
 
 pub(super) fn read(source: &mut Source<'_>) -> Workers {
     let cores = source.surroundings.cores.max(1);

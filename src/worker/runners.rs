@@ -43,6 +43,7 @@ impl Engine {
                 }
                 tracing::debug!(tasks = registry.tasks.len(), results_db = registry.results_db, "application known");
                 self.registry = Some(*registry);
+                self.remote.forget();
                 for slot in &mut self.slots {
                     slot.runner = RunnerState::Waiting(Instant::now());
                 }

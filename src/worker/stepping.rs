@@ -85,9 +85,7 @@ impl Engine {
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
         }
-        // Lanes with nothing that may run now give less than was wanted, and don't count.
-        let in_lanes = if want > 0 && reply.claims.len() == want { reply.waiting } else { 0 };
-        let waiting = in_lanes + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
+        let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
         if look > 0 {
             self.file(reply.looked);
             // What is filed now can be claimed with the next step.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
+mod slots;
 mod tasks;
 
 use fairstalk::config::{self, Config, Environment, Level, Mode, Problems, SECTIONS, Surroundings, TaskLines};
@@ -199,7 +200,7 @@ fn all_problems_are_told_at_once() {
 
   workers.concurrency = 1000
     problem: is not between 1 and 256
-    remedy:  write a number from 1 to 256, or "auto"
+    remedy:  write a number from 1 to 256, "auto", or { min = 2, max = 10 }
 
   workers.liveness_timeout = "1s"
     problem: is not between 3s and 1h
@@ -512,7 +513,7 @@ fn every_key_can_come_from_the_environment() {
 
   workers.concurrency = "many" (from FAIRSTALK_WORKERS__CONCURRENCY)
     problem: is not a whole number
-    remedy:  write a number from 1 to 256, or "auto"
+    remedy:  write a number from 1 to 256, "auto", or { min = 2, max = 10 }
 
   FAIRSTALK_TASKS__X
     problem: tasks can't be described by environment variables

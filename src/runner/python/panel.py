@@ -36,7 +36,7 @@ def start(app, fd):
         with sock.makefile("rb") as lines:
             question = json.loads(lines.readline())
         set_title("fairstalk: {} for {}".format(question["method"], question["node"]))
-        sock.sendall(kombu_json.dumps(answer(app, question)).encode())
+        sock.sendall(json.dumps(answer(app, question)).encode())
         status = 0
     except BrokenPipeError:
         pass  # nobody waits any more
@@ -51,7 +51,8 @@ def answer(app, question):
     state = AttributeDict(app=app, hostname=question["node"], consumer=None, tset=set)
     try:
         value = control.Panel.data[question["method"]](state, **question["arguments"])
-        kombu_json.dumps(value)
+        # Numbers that only Python's JSON has can't be passed on.
+        value = json.loads(kombu_json.dumps(value), parse_constant=str)
     except Exception as exc:
         traceback.print_exc()
         return {"error": repr(exc)}

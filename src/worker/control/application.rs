@@ -7,11 +7,14 @@ use crate::runner::python::panel;
 use serde_json::{Value, json};
 use std::rc::Rc;
 
+/// Answers of the application kept at most: there are as many as ways to ask, and Flower asks in two.
+const KNOWN_MAX: usize = 8;
+
 pub(super) fn conf(engine: &mut Engine, asked: &Asked) -> Answer {
     if engine.zygote.is_none() {
         return json!({}).into();
     }
-    engine.ask("conf", asked.arguments.clone())
+    Answer::later(engine.known("conf", asked.arguments.clone()))
 }
 
 pub(super) fn report(engine: &mut Engine, _: &Asked) -> Answer {
@@ -19,7 +22,7 @@ pub(super) fn report(engine: &mut Engine, _: &Asked) -> Answer {
     if engine.zygote.is_none() {
         return json!({"ok": own}).into();
     }
-    let said = engine.ask_later("report", Arguments::new());
+    let said = engine.known("report", Arguments::new());
     Answer::later(async move {
         let mut said = said.await?;
         if let Some(Value::String(text)) = said.get_mut("ok") {
@@ -35,7 +38,7 @@ pub(super) fn registered(engine: &mut Engine, asked: &Asked) -> Answer {
     if engine.zygote.is_none() {
         return json!(commands).into();
     }
-    let said = engine.ask_later("registered", asked.arguments.clone());
+    let said = engine.known("registered", asked.arguments.clone());
     Answer::later(async move {
         let Value::Array(said) = said.await? else { return Ok(json!(commands)) };
         let mut names: Vec<String> = said.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -55,6 +58,23 @@ impl Engine {
     /// Has the application answer.
     pub(super) fn ask(&self, method: &str, arguments: Arguments) -> Answer {
         Answer::later(self.ask_later(method, arguments))
+    }
+
+    /// What does not change as long as the application is not imported again: it is asked once.
+    fn known(&self, method: &str, arguments: Arguments) -> impl Future<Output = Outcome> + use<> {
+        let question = format!("{method} {}", Value::Object(arguments.clone()));
+        let (known, asked) = (Rc::clone(&self.remote.known), self.ask_later(method, arguments));
+        async move {
+            if let Some(value) = known.borrow().get(&question) {
+                return Ok(value.clone());
+            }
+            let value = asked.await?;
+            let mut known = known.borrow_mut();
+            if known.len() < KNOWN_MAX {
+                known.insert(question, value.clone());
+            }
+            Ok(value)
+        }
     }
 
     fn ask_later(&self, method: &str, arguments: Arguments) -> impl Future<Output = Outcome> + use<> {

@@ -19,6 +19,7 @@ use crate::celery::request::Arguments;
 use crate::celery::{Call, Heard, mailbox};
 use limits::Limits;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -140,6 +141,8 @@ pub struct Remote {
     started: HashMap<String, u64>,
     /// Samples of the memory in use, in words.
     samples: Vec<String>,
+    /// What the application has said of itself, by question.
+    known: Rc<RefCell<HashMap<String, Value>>>,
     /// Who may have the application asked.
     asking: Rc<Semaphore>,
 }
@@ -151,12 +154,18 @@ impl Default for Remote {
             limits: HashMap::new(),
             started: HashMap::new(),
             samples: Vec::new(),
+            known: Rc::default(),
             asking: Rc::new(Semaphore::new(ASKED_MAX)),
         }
     }
 }
 
 impl Remote {
+    /// The application was imported anew.
+    pub(super) fn forget(&mut self) {
+        self.known = Rc::default();
+    }
+
     /// A task of this name has started.
     pub(super) fn started(&mut self, task: &str) {
         match self.started.get_mut(task) {
