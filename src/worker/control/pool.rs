@@ -2,6 +2,7 @@
 
 use super::super::engine::{Claiming, Engine};
 use super::super::slots::RunnerState;
+use super::super::work::Phase;
 use super::{Answer, Asked, Outcome};
 use crate::channel::Report;
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ pub(super) fn pool_restart(engine: &mut Engine, asked: &Asked) -> Answer {
             .into();
     }
     for slot in &mut engine.slots {
-        if slot.work.is_some() {
+        if slot.work.as_ref().is_some_and(|work| !matches!(work.phase, Phase::Command(_))) {
             slot.worn = true;
         } else if let RunnerState::Ready(runner) = &slot.runner {
             runner.retire();
