@@ -90,7 +90,10 @@ fn read(file: &Path) -> Result<Source, Error> {
     if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(Error::Input)?;
-        return Ok(Source::File { name: "the standard input".to_owned(), text });
+        // `systemctl cat` says first which file it shows.
+        let first = text.lines().next().and_then(|line| line.strip_prefix("# /"));
+        let name = first.map_or_else(|| "the standard input".to_owned(), |path| format!("/{path}"));
+        return Ok(Source::File { name, text });
     }
     let name = file.display().to_string();
     let unreadable = |error| {

@@ -9,8 +9,13 @@ from harness import PROJECT, ROOT
 from harness.daemon import Fairstalk, binary, clean_environment
 from harness.redis_server import RedisServer
 
+from bench import tasks
+from imgbackend.routing import enqueue_task_to_user_queue
+
 PATIENCE = 90
 USAGE, CONFIG = 64, 78
+#: Enough that some wait at each change, however slow the machine.
+TASKS = 200
 #: Celery of the tests, wherever its own script points to.
 CELERY = str(Path(sys.executable).with_name("celery"))
 
@@ -128,6 +133,31 @@ def test_the_unit_of_celerys_documentation_runs_under_fairstalk(migrate, documen
         daemon.close()
 
 
+def test_forth_and_back_without_a_gap(migrate, redis, app_env, celery_app, stock_worker, ledger, tmp_path):
+    """As docs/migrate.md has it: the new one beside the old one, the old one stopped; and the other way round. Every task
+    runs once."""
+    sent = [
+        enqueue_task_to_user_queue(tasks.record, n % 3, n % 3, n, str(ledger), seconds=0.1) for n in range(TASKS)
+    ]
+    command = [CELERY, "--workdir", str(PROJECT), "-A", "imgbackend", "worker", "-c", "2"]
+    done = migrate(command=command, env=app_env, **app_env)
+    assert done.check.returncode == 0, done.check
+    with stock_worker("-c", "2") as old:
+        ledger.wait("end", 5)
+        daemon = Fairstalk(tmp_path / "run", done.toml, app_env)
+        try:
+            daemon.wait_ready()
+            assert old.stop() == 0
+            seen = len(ledger.lines("end"))
+            ledger.wait("end", seen + 5)
+            with stock_worker("-c", "2"):
+                assert daemon.stop() == 0
+                assert [task.get(timeout=PATIENCE) for task in sent] == list(range(TASKS))
+        finally:
+            daemon.close()
+    assert sorted(ledger.numbers("start")) == list(range(TASKS))
+
+
 def test_a_command_line(migrate, redis, app_env):
     """Every common option, as it is typed; what is written counts before what the application says."""
     command = [
@@ -222,8 +252,10 @@ def test_an_instance_of_a_template(migrate, tmp_path):
     assert (done.config["queues"], done.config["workers"]["name"]) == ({"names": ["pdf"]}, "pdf@%h")
     # As systemctl cat prints it, with a drop-in behind.
     override = "\n# /etc/systemd/system/celery@.service.d/override.conf\n[Service]\nExecStart=\nExecStart="
-    text = unit.read_text() + override + f"{CELERY} -A jobs worker -Q %i,more\n"
-    assert migrate("--no-load", "--instance", "a", "-", text=text).config["queues"] == {"names": ["a", "more"]}
+    text = "# /etc/systemd/system/celery@.service\n" + unit.read_text() + override + f"{CELERY} -A jobs worker -Q %i,more\n"
+    done = migrate("--no-load", "--instance", "a", "-", text=text)
+    assert done.config["queues"] == {"names": ["a", "more"]}
+    assert "from /etc/systemd/system/celery@.service. " in done.drop_in
 
 
 def test_nothing_is_left_out_silently(migrate, tmp_path):
