@@ -58,6 +58,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         load: !args.no_load,
         path: std::env::var("PATH").ok(),
         directory: std::env::current_dir().map_err(Error::Runtime)?,
+        settings: std::env::var("DJANGO_SETTINGS_MODULE").ok().filter(|settings| !settings.is_empty()),
+        variables: super::init::variables(),
     };
     let plan = migrate::plan(&source, &wish)?;
     for warning in &plan.warnings {

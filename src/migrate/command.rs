@@ -102,7 +102,7 @@ impl Command {
     }
 
     fn take(&mut self, known: &'static Known, said: String, value: &str, nodes: Option<String>) {
-        let said = without_passwords(&said);
+        let said = without_passwords(said.trim_end());
         self.given.push(Given { known, said, value: value.to_owned(), nodes });
     }
 

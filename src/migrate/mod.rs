@@ -42,6 +42,10 @@ pub struct Wish {
     pub path: Option<String>,
     /// The folder this process is in, for a command line.
     pub directory: PathBuf,
+    /// `DJANGO_SETTINGS_MODULE` of this process, for a command line.
+    pub settings: Option<String>,
+    /// Names of its variables that settings are often made of, for a command line.
+    pub variables: Vec<String>,
 }
 
 /// What stands for the old worker.
@@ -110,7 +114,7 @@ pub fn plan(source: &Source, wish: &Wish) -> Result<Migration, Error> {
     if let (None, Some(time)) = (settings.started.drain_timeout, old.stop_timeout()) {
         settings.started.drain_timeout = Some(time);
     }
-    let mut found = findings(&old, &settings, &environment, wish)?;
+    let mut found = findings(source, &old, &settings, &environment, wish)?;
     let said = found.answer.as_ref().and_then(|answer| answer.as_ref().err().cloned());
     if found.password.is_some() {
         settings.started.open.push(format!(
@@ -140,13 +144,17 @@ pub fn plan(source: &Source, wish: &Wish) -> Result<Migration, Error> {
 
 /// What the command says of the application, and what it says itself.
 fn findings(
+    source: &Source,
     old: &Old,
     settings: &Settings,
     environment: &BTreeMap<String, String>,
     wish: &Wish,
 ) -> Result<Findings, Error> {
     let directory = settings.workdir.iter().fold(old.directory.clone(), |folder, further| folder.join(further));
-    let path = environment.get("PATH").or(wish.path.as_ref().filter(|_| old.unit.is_none()));
+    let typed = matches!(source, Source::Command(_));
+    let path = environment.get("PATH").or(wish.path.as_ref().filter(|_| typed));
+    let mut variables = old.names_of_variables();
+    variables.extend(wish.variables.iter().filter(|_| typed).cloned());
     let named = old.launch.interpreter(path.map(String::as_str));
     let active = environment.get("VIRTUAL_ENV").map(Path::new);
     let near = || virtualenv::interpreters(&directory, &directory, active).into_iter().next();
@@ -156,13 +164,13 @@ fn findings(
         app,
         others: Vec::new(),
         interpreter: named.or_else(near),
-        settings: environment.get("DJANGO_SETTINGS_MODULE").cloned(),
+        settings: environment.get("DJANGO_SETTINGS_MODULE").or(wish.settings.as_ref().filter(|_| typed)).cloned(),
         broker: None,
         password: None,
         answer: None,
         worker_queues: Vec::new(),
         owner,
-        variables: old.names_of_variables(),
+        variables,
         started: Some(settings.started.clone()),
     };
     if wish.load {

@@ -40,6 +40,7 @@ impl Settings {
         for (at, given) in node.given.iter().enumerate() {
             let again = node.given[at + 1..].iter().any(|later| later.known == given.known);
             match (&given.known.fate, again) {
+                (_, _) if given.known.valued && given.value.is_empty() => settings.open(&given.said, "has no value"),
                 (_, true) => settings.note(&given.said, "it is given again behind it, and the last one counts"),
                 (Fate::Needless(why), _) => settings.note(&given.said, &format!("not needed: {why}")),
                 (Fate::Absent(why), _) => settings.note(&given.said, &format!("no counterpart: {why}")),

@@ -79,6 +79,8 @@ fn of_unit(name: &str, text: &str, instance: Option<&str>) -> Result<Old, Error>
         let path = unit::specified(file.trim_start_matches('-'), instance);
         match std::fs::read_to_string(&path) {
             Ok(text) => env.extend(variables::environment_file(&text)),
+            // Such a file may be missing, and the drop-in names it all the same.
+            Err(error) if file.starts_with('-') && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => unread.push(format!("EnvironmentFile={}: can't be read: {error}", one_line(file))),
         }
     }
@@ -97,7 +99,12 @@ fn of_unit(name: &str, text: &str, instance: Option<&str>) -> Result<Old, Error>
     let directory = unit.last("WorkingDirectory").map(|folder| unit::specified(folder, instance));
     let directory = match directory.as_deref().map(|folder| folder.trim_start_matches('-')) {
         Some("~") => unit.last("User").and_then(account::named).map_or_else(|| PathBuf::from("/"), |user| user.home),
-        Some(folder) => PathBuf::from(folder),
+        Some(folder) => {
+            if folder.contains('%') {
+                unread.push(format!("WorkingDirectory={}: only systemd knows where that is", one_line(folder)));
+            }
+            PathBuf::from(folder)
+        }
         None => PathBuf::from("/"),
     };
     let mut old = Old::new(name, Some(unit), launch, directory, known, env);

@@ -161,13 +161,15 @@ def test_forth_and_back_without_a_gap(migrate, redis, app_env, celery_app, stock
 def test_a_command_line(migrate, redis, app_env):
     """Every common option, as it is typed; what is written counts before what the application says."""
     command = [
-        "DJANGO_SETTINGS_MODULE=imgbackend.settings", sys.executable, "-m", "celery", "-A", "imgbackend", "--workdir", PROJECT, "-b",
+        sys.executable, "-m", "celery", "-A", "imgbackend", "--workdir", PROJECT, "-b",
         redis.url, "worker", "-Q", "queue_1,mail", "-c6", "-n", "img@%h", "-l", "DEBUG", "--max-tasks-per-child=100",
         "--max-memory-per-child", "300000", "--time-limit", "90.5", "--soft-time-limit", "60", "-Ofair",
         "--prefetch-multiplier=1", "--without-gossip", "--without-mingle", "--without-heartbeat", "--statedb=/var/run/x",
         "--uid", "www-data", "--umask", "027", "--pool=prefork",
     ]
-    done = migrate(command=[str(word) for word in command], env=app_env)
+    done = migrate(
+        command=[str(word) for word in command], env=app_env, DJANGO_SETTINGS_MODULE="imgbackend.settings", CELERY_X="1")
+    assert "may have decided about what stands here: CELERY_X." in done.toml
     assert done.check.returncode == 0, done.check
     assert done.config == {
         "broker": {"url": redis.url},
@@ -341,6 +343,10 @@ def test_errors(tmp_path):
     assert "FILE" in call(code=USAGE).stderr
     assert "can't read" in call("/nowhere/celery.service", code=CONFIG).stderr
     beat = tmp_path / "beat.service"
+    assert "fairstalk: -Q: has no value" in call("--no-load", "--", "celery", "worker", "-Q").stderr
+    beat.write_text(f"[Service]\nWorkingDirectory=%h/x\nEnvironmentFile=/nowhere\nEnvironmentFile=-/nowhere\nExecStart={CELERY} worker\n")
+    said = call("--no-load", beat).stderr
+    assert "WorkingDirectory=%h/x" in said and said.count("/nowhere") == 1
     beat.write_text(f"[Service]\nExecStart={CELERY} -A jobs beat\n")
     assert f"{beat} starts no `celery worker`" in call(beat, code=CONFIG).stderr
     assert "this command starts no" in call("--", "gunicorn", "jobs", code=CONFIG).stderr
