@@ -117,13 +117,15 @@ pub fn plan(source: &Source, wish: &Wish) -> Result<Migration, Error> {
     let mut found = findings(source, &old, &settings, &environment, wish)?;
     let said = found.answer.as_ref().and_then(|answer| answer.as_ref().err().cloned());
     if found.password.is_some() {
+        let unit = wish.instance.as_ref().map_or_else(|| "fairstalk".to_owned(), |name| format!("fairstalk-{name}"));
         settings.started.open.push(format!(
-            "[broker] password_file: the broker has a password. Put it into /etc/credstore/fairstalk.{CREDENTIAL}, \
+            "[broker] password_file: the broker has a password. Put it into /etc/credstore/{unit}.{CREDENTIAL}, \
              readable by root alone (docs/systemd.md), or name another file"
         ));
     }
     settings.started.open.extend(old.missing());
-    let mut warnings = settings.started.open.clone();
+    found.started = Some(settings.started);
+    let mut warnings = found.open();
     warnings.extend(old.unknown());
     if let Some(said) = said {
         let lines: String = said.lines().map(|line| format!("\n  | {}", one_line(line))).collect();
@@ -137,7 +139,6 @@ pub fn plan(source: &Source, wish: &Wish) -> Result<Migration, Error> {
         env: &own,
         instance: wish.instance.as_deref(),
     });
-    found.started = Some(settings.started);
     let password_file = found.password.as_ref().map(|_| Path::new(CREDENTIAL));
     Ok(Migration { config: render::text(&found, password_file), drop_in, warnings })
 }

@@ -56,7 +56,7 @@ impl Settings {
             && soft >= hard
         {
             settings.started.soft_time_limit = None;
-            settings.note("--soft-time-limit", "not taken: it is not shorter than --time-limit, so it never came");
+            settings.note("--soft-time-limit", "not taken: it is not shorter than --time-limit");
         }
         settings
     }

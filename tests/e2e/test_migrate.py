@@ -303,6 +303,7 @@ def test_passwords_stay_where_they_are(migrate, documented, app_env, tmp_path):
         assert done.check.returncode == 0, done.check
         assert done.config["broker"] == {"url": guarded.url, "password_file": "redis-password"}
         assert "/etc/credstore/fairstalk.redis-password" in done.stderr
+        assert "/etc/credstore/fairstalk-a.redis-password" in call("--instance", "a", unit).stderr
         by_option = call("--no-load", "--", CELERY, "-A", "jobs", "-b", url, "worker", f"--frob={url}")
         assert "-b redis://…@" in by_option.stdout and "CELERY_BROKER_URL" in by_option.stdout
         for text in (done.stdout, done.stderr, by_option.stdout, by_option.stderr):
@@ -315,6 +316,7 @@ def test_an_application_that_does_not_load(migrate, tmp_path):
     done = migrate(command=[CELERY, "-A", "jobs", "worker", "-Q", "a", "-c", "2"], cwd=tmp_path)
     assert "RuntimeError: no settings" in done.stderr
     assert "# FILL IN: [broker] url: no broker was found" in done.toml
+    assert "fairstalk: [broker] url: no broker was found" in done.stderr
     assert done.config["queues"] == {"names": ["a"]}
 
 
