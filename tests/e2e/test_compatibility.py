@@ -32,7 +32,7 @@ def rows(name):
 #: Headings whose table has a status in its second column.
 TABLES = [
     "Command line", "Settings of workers", "Settings of tasks", "Settings of results", "Settings of the broker",
-    "Other settings", "Signals",
+    "Other settings", "Every signal",
 ]
 
 
@@ -56,7 +56,7 @@ def known(name, listed):
     [
         (options(), ["Command line"]),
         (set(DEFAULTS), [table for table in TABLES if "ettings" in table]),
-        ({name for name, found in vars(signals).items() if isinstance(found, Signal)}, ["Signals"]),
+        ({name for name, found in vars(signals).items() if isinstance(found, Signal)}, ["Every signal"]),
     ],
     ids=["options", "settings", "signals"],
 )
