@@ -144,7 +144,7 @@ impl Engine {
         if !self.python() || self.claiming != Claiming::Yes {
             return 0;
         }
-        let able = self.slots.iter().filter(|slot| matches!(slot.runner, RunnerState::Ready(_))).count();
+        let able = self.slots.iter().filter(|slot| slot.may_take()).count();
         self.ahead.room(able, Instant::now())
     }
 
@@ -182,10 +182,9 @@ impl Engine {
         self.ahead.works.push_back(work);
     }
 
-    /// Lets every runner take that may: not one that is to get a signal, or has had one.
+    /// Lets every runner take that may.
     pub(super) fn allow(&self) {
-        let may = |slot: &Slot| matches!(slot.runner, RunnerState::Ready(_)) && !slot.aimed_at;
-        self.ahead.inbox.allow(self.slots.iter().map(may));
+        self.ahead.inbox.allow(self.slots.iter().map(Slot::may_take));
     }
 
     /// Looks what the runners have taken, wakes those that are idle, and takes back what nobody takes.
@@ -203,8 +202,8 @@ impl Engine {
         }
         let mut left = self.ahead.works.len();
         for (slot, doing) in self.slots.iter().zip(&doings) {
-            if let (RunnerState::Ready(runner), false, Doing::Waiting | Doing::Looking) =
-                (&slot.runner, slot.aimed_at, doing)
+            if let (RunnerState::Ready(runner), Doing::Waiting | Doing::Looking) = (&slot.runner, doing)
+                && slot.may_take()
                 && left > 0
             {
                 runner.give(frames::poke());

@@ -1,7 +1,7 @@
 //! A worker's connection to the zygote: asks for runners, hears of their pids and ends.
 
 use super::Registry;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -115,6 +115,14 @@ impl Zygote {
     /// If the zygote is gone, and then they are too.
     pub async fn fence(&self, owner: &str) -> io::Result<()> {
         self.send(&json!({"fence": owner}), &[]).await
+    }
+
+    /// Has a process forked that answers a command of remote control; this is its end of a socket pair.
+    ///
+    /// # Errors
+    /// If the zygote is gone.
+    pub async fn ask(&self, channel: OwnedFd) -> io::Result<()> {
+        self.send(&json!({"ask": "panel"}), &[channel.as_fd()]).await
     }
 
     async fn send(&self, order: &serde_json::Value, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
