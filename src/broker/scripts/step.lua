@@ -296,8 +296,8 @@ local function serve()
     end
     tenant.r = tenant.r - left
   end
-  -- Each claim has used up one candidate at most, so if more tenants could be served, one of them is among these.
-  for _, flow in ipairs(candidates) do
+  -- Each claim has used up one of these at most, so if more tenants could be served, one of them is still in line.
+  for _, flow in ipairs(line) do
     if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
   end
 end
