@@ -13,6 +13,7 @@ pub mod exchange;
 mod health;
 pub mod intake;
 mod lanes;
+mod loss;
 pub mod letter;
 pub mod link;
 pub mod memory;

@@ -13,6 +13,7 @@ mod fleets;
 mod leaving;
 mod limiting;
 mod looking;
+mod losing;
 mod model;
 mod naming;
 mod pouring;

@@ -227,18 +227,3 @@ def test_a_retry_while_redis_is_away(celery_app, redis, fairstalk, app_env, ledg
     eventually(lambda: stored(client, task.id)["result"] == "there", PATIENCE, daemon.log)
     assert len(ledger.lines("start")) == (2 if retry else 3)
     wait_settled(client)
-
-
-def test_a_server_that_has_lost_its_data(celery_app, daemon, proxy, client, ledger):
-    """Its leases are gone with the rest, and that can't be told from having been taken for dead: what runs is ended, the
-    worker starts afresh, and what is sent from then on is run."""
-    tasks.record.delay(1, 1, str(ledger), seconds=60)
-    ledger.wait("start", 1)
-    (worker,) = daemon.pids("worker 1")
-    client.flushall()
-    eventually(lambda: said(daemon, "lease is gone.*starts afresh"), PATIENCE, daemon.log)
-    tasks.record.delay(1, 2, str(ledger))
-    ledger.wait("end", 1, PATIENCE)
-    assert ledger.numbers("end") == [2]
-    assert daemon.pids("worker 1") != [worker]
-    wait_settled(client)
