@@ -20,6 +20,8 @@ NEVER = "2999-01-01T00:00:00+00:00"
 NEVER_MS = 32472144000000
 #: Distinct times are spread over so many seconds, from so many seconds from now.
 SPREAD, AHEAD = 20.0, 3.0
+#: A call takes so long at most, seconds: all have to be made before the first one is due.
+CALL = 0.03
 #: Script calls that take longer than this are looked at, microseconds.
 SLOW = 1000
 
@@ -90,7 +92,7 @@ def call(setting, name, count):
     from bench.tasks import record
     from imgbackend.routing import get_queue_for_user
 
-    ledger, first = setting.directory / name, time.time() + AHEAD
+    ledger, first = setting.directory / name, time.time() + AHEAD + CALL * count
     dues = [first + SPREAD * number / count for number in range(count)]
     for number, due in enumerate(dues):
         eta = datetime.datetime.fromtimestamp(due, datetime.UTC)
@@ -112,12 +114,13 @@ def due_while_down(setting, count):
     from imgbackend.routing import get_queue_for_user
 
     ledger, client = setting.directory / "down", setting.client
-    eta = datetime.datetime.fromtimestamp(time.time() + AHEAD, datetime.UTC)
+    eta = datetime.datetime.fromtimestamp(time.time() + AHEAD + CALL * count, datetime.UTC)
     before = client.zcard("fairstalk:delayed")
     for number in range(count):
         record.apply_async((number, number, str(ledger)), queue=get_queue_for_user(number), eta=eta)
     wait_for(lambda: client.zcard("fairstalk:delayed") == before + count)
     setting.worker.clear_away()
+    assert time.time() < eta.timestamp(), "too early"
     wait_for(lambda: time.time() > eta.timestamp() + 1)
     setting.worker.notify.close()
     setting.start()

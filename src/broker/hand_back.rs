@@ -9,7 +9,7 @@
 use super::lease::{LEASE, Leases, Others};
 use super::step::Stepper;
 use super::{Action, BrokerError, Claim, Connection, Keys, Reason, Settlement, Step};
-use crate::config::Config;
+use crate::config::{Delivery, Tenancy};
 use crate::fairness::flow;
 use crate::fairness::policy::Policy;
 use crate::message::{Message, rewrite};
@@ -48,7 +48,7 @@ pub enum Outcome {
 pub async fn hand_back(
     connection: &mut Connection,
     keys: &Keys,
-    config: &Config,
+    (tenancy, delivery): (&Tenancy, &Delivery),
     wait: bool,
 ) -> Result<Outcome, BrokerError> {
     let leases = Leases::new(keys.clone());
@@ -67,9 +67,9 @@ pub async fn hand_back(
     }
     claims.sort_by_key(|(_, claim)| std::cmp::Reverse(claim.number));
     let (count, mut started, mut lost) = (claims.len(), 0, 0);
-    let stepper = Stepper::new(keys.clone(), 0, Policy::new(&config.tenancy));
+    let stepper = Stepper::new(keys.clone(), 0, Policy::new(tenancy));
     for batch in claims.chunk_by(|(one, _), (other, _)| one == other).flat_map(|same| same.chunks(BATCH)) {
-        let most = config.delivery.max_deliveries;
+        let most = delivery.max_deliveries;
         let settlements = batch.iter().map(|(_, claim)| back(keys, claim, most, others.now()));
         let settlements: Vec<Settlement> = settlements.collect();
         let dead = |(settlement, _): &(&Settlement, _)| matches!(settlement.action, Action::Dead { .. });

@@ -20,7 +20,7 @@ pub struct Args {
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
     let outcome = block_on(async {
         let (config, keys, mut connection) = connect(settings).await?;
-        Ok(hand_back(&mut connection, &keys, &config, args.force).await?)
+        Ok(hand_back(&mut connection, &keys, (&config.tenancy, &config.delivery), args.force).await?)
     })?;
     match outcome {
         Outcome::Done { claims, started, lost, owners } => {
