@@ -15,7 +15,7 @@ def delayed(figures):
         [f"with {number(figures['messages'])} in Redis, MiB", f"({number(per_message)} bytes a message)",
          number(memory["after"] / MIB)],
     )
-    down, at_once = figures["down"], figures["at_once"]
+    down, at_once, scripts = figures["down"], figures["at_once"], figures["at_once"]["scripts"]
     said = (
         f"A message takes {number(figures['redis_per_message'])} bytes of Redis's memory; they are taken in at "
         f"{number(figures['intake_rate'])} a second."
@@ -23,8 +23,8 @@ def delayed(figures):
     rest = (
         f"{number(down['tasks'])} tasks whose time came while nothing ran: from READY of the next daemon to the start of the "
         f"last one {milliseconds(max(0, down['last']))} ms. {number(at_once['messages'])} messages due in the same millisecond: all in "
-        f"their lanes after {number(at_once['seconds'])} s, the longest call of a script meanwhile "
-        f"{number(at_once['longest_usec'] / 1000)} ms."
+        f"their lanes after {number(at_once['seconds'])} s, a hundred with each step; calls of scripts meanwhile took "
+        f"{milliseconds(scripts['p50'])} ms at p50, {milliseconds(scripts['p99'])} ms at p99, {milliseconds(scripts['max'])} ms at most."
     )
     lateness = table(
         [f"{number(late['tasks'])} tasks with distinct times", "p50", "p99", "longest"],

@@ -227,3 +227,22 @@ def test_a_retry_while_redis_is_away(celery_app, redis, fairstalk, app_env, ledg
     eventually(lambda: stored(client, task.id)["result"] == "there", PATIENCE, daemon.log)
     assert len(ledger.lines("start")) == (2 if retry else 3)
     wait_settled(client)
+
+
+def test_a_retry_that_fails_by_a_mistake(celery_app, fairstalk, app_env, ledger, tmp_path):
+    """An AttributeError that is the application's own will come again however often it is tried: a dead letter."""
+    app = tmp_path / "mistaken.py"
+    app.write_text(
+        "from celery import Task\nfrom imgbackend.celery import app\nfrom bench.tasks import append_line\n"
+        "class Base(Task):\n"
+        "    def apply_async(self, *args, **options): return self.request.tenant.name\n"
+        "@app.task(bind=True, base=Base, name='mistaken')\n"
+        "def mistaken(self, path):\n"
+        "    append_line(path, event='start', task=self.request.id)\n"
+        "    raise self.retry(countdown=0)\n"
+    )
+    env = {**app_env, "PYTHONPATH": str(tmp_path)}
+    daemon = fairstalk(python={"app": "mistaken", "env": env}, delivery={"keep_failed": True})
+    celery_app.send_task("mistaken", (str(ledger),), queue="queue_0")
+    eventually(lambda: [letter["reason"] for letter in daemon.dead_letters()] == ["rejected"], PATIENCE, daemon.log)
+    assert len(ledger.lines("start")) == 1
