@@ -10,7 +10,7 @@ def delayed(figures):
     sizes = table(
         ["memory", "Celery's parent", "fairstalk's workers"],
         ["before, MiB", number(stock["before"] / MIB), number(memory["before"] / MIB)],
-        [f"with {number(stock['messages'])} or {number(figures['intake'])} taken in, MiB", number(stock["after"] / MIB),
+        [f"with {number(stock['messages'])} taken in (fairstalk: {number(figures['intake'])}), MiB", number(stock["after"] / MIB),
          number(memory["taken_in"] / MIB)],
         [f"with {number(figures['messages'])} in Redis, MiB", f"({number(per_message)} bytes a message)",
          number(memory["after"] / MIB)],

@@ -99,7 +99,11 @@ def finish(stage, producers):
     sent = [task for producer in producers for task in producer.sent]
     for worker in stage.stock.values():
         worker.clear_away()  # what these hold comes back when the visibility timeout is over
-    stage.wait_quiet({task.id for task in sent if task.sure}, PATIENCE)
+    sure = {task.id for task in sent if task.sure}
+    stage.wait_quiet(lambda: sure <= stage.ledger.ended, PATIENCE)
+    # Who was killed between the last line of a task and its result: it runs again, after a stock worker's death much later.
+    lacking = [task for task in sent if task.id in stage.ledger.ended and not has_result(stage, task)]
+    stage.wait_quiet(lambda: all(has_result(stage, task) for task in lacking), PATIENCE)
     return sent
 
 
