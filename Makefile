@@ -10,8 +10,8 @@ RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=fairstalk --remap-path-prefix
 # The system tests boot containers. Where there is no sudo either, they are skipped, and say so.
 AS_ROOT := $(shell [ "$$(id -u)" -eq 0 ] || command -v sudo)
 
-# Blows of a campaign.
-ROUNDS = 300
+# Blows of a campaign. KILLS=… counts only the kills among them.
+ROUNDS = $(if $(KILLS),0,300)
 
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
@@ -39,9 +39,9 @@ test-system: pages  ## The package in a booted Debian container; needs root or s
 	$(AS_ROOT) env FAIRSTALK_SYSTEM_TESTS="$$FAIRSTALK_SYSTEM_TESTS" PYTHONDONTWRITEBYTECODE=1 \
 		$(VENV)/python -m pytest tests/system -n 2 --dist loadfile
 
-chaos: setup  ## A campaign of kills: ROUNDS=300, SEED=… repeats one, DAEMONS=1 or 2, STOCK=1 adds a Celery worker
+chaos: setup  ## A campaign of kills: ROUNDS=300 or KILLS=…, SEED=… repeats one, DAEMONS=1 or 2, STOCK=1 adds a Celery worker
 	cargo build --locked
-	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS)) $(if $(STOCK),--stock $(STOCK))
+	cd tests && ../$(VENV)/python -m chaos --rounds $(ROUNDS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(DAEMONS),--daemons $(DAEMONS)) $(if $(STOCK),--stock $(STOCK))
 
 lint:  ## What CI asks of the sources
 	cargo fmt --check

@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "examples" / "imgbackend"), str(ROOT / "tests")]
 
 import alone  # noqa: E402
 import claim_cost  # noqa: E402
+import delayed  # noqa: E402
 import drain  # noqa: E402
 import idle  # noqa: E402
 import memory  # noqa: E402
@@ -37,7 +38,7 @@ from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
 from systems import program  # noqa: E402
 
-SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
+SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed}
 FAIRNESS = {
     "quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": claim_cost,
 }
@@ -57,6 +58,11 @@ class Sizes:
     memory_repeat: int = 3
     idle_seconds: float = 20.0
     startups: int = 5
+    delayed: int = 1_000_000
+    delayed_intake: int = 20_000
+    delayed_at_once: int = 100_000
+    delayed_tasks: int = 1000
+    delayed_stock: int = 20_000
     quiet_bulk: int = 10_000
     quiet_seconds: float = 90.0
     million: int = 1_000_000
@@ -71,8 +77,8 @@ class Sizes:
 
 
 QUICK = Sizes(
-    1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, quiet_bulk=400,
-    quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
+    1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, delayed=5000,
+    delayed_intake=500, delayed_at_once=1000, delayed_tasks=50, delayed_stock=500, quiet_bulk=400, quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
     alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 200),
 )
 

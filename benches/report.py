@@ -5,6 +5,7 @@ Speed and fairness are measured by runs of their own: of each the last line coun
 import json
 import re
 
+import delayed_tables
 import fairness_tables
 import picture
 import tables
@@ -14,7 +15,7 @@ HISTORY = ROOT / "benches" / "history.jsonl"
 TEMPLATE = ROOT / "benches" / "benchmarks.md.in"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "fairness-wait.svg"
-MAKERS = {**tables.PARTS, **fairness_tables.PARTS}
+MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS}
 
 
 def rounded(value):
@@ -47,9 +48,11 @@ def parts(run):
 
 def page():
     """The whole page."""
-    speed, fairness = last(tables), last(fairness_tables)
+    speed, fairness, waiting = last(tables), last(fairness_tables), last(delayed_tables)
     made = {name: make(speed[name]) for name, make in tables.PARTS.items()}
     made |= {name: make(fairness[name]) for name, make in fairness_tables.PARTS.items()}
+    made |= {name: make(waiting[name]) for name, make in delayed_tables.PARTS.items()}
+    made |= {"about_delayed": tables.about(waiting)}
     made |= {"about": tables.about(speed), "summary": tables.overview(speed)}
     made |= {"about_fairness": tables.about(fairness), "summary_fairness": fairness_tables.overview(fairness)}
     made["sources"] = ", ".join(f"`{path.name}`" for path in sorted((ROOT / "benches").glob("*.py")))

@@ -3,6 +3,7 @@
 //! At every instant a message is in exactly one of: its queue's list, the delayed set, `unacked` under an owner,
 //! the dead letters, with a claim that was started for good, or it is acknowledged.
 
+pub mod anew;
 pub mod answer;
 pub mod connection;
 pub mod dead;

@@ -20,10 +20,10 @@ pub struct Args {
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
     let outcome = block_on(async {
         let (config, keys, mut connection) = connect(settings).await?;
-        Ok(hand_back(&mut connection, &keys, &config, args.force).await?)
+        Ok(hand_back(&mut connection, &keys, (&config.tenancy, &config.delivery), args.force).await?)
     })?;
     match outcome {
-        Outcome::Done { claims, started, owners } => {
+        Outcome::Done { claims, started, lost, owners } => {
             let text =
                 format!("put back {claims} claims of {owners} workers, and all that waited in lanes or was delayed");
             output::print(|out| {
@@ -31,6 +31,10 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
                 if started > 0 {
                     let text = "had been started, delivered at most once: dead letters now, see `fairstalk dead list`";
                     writeln!(out, "{started} {text}").map_err(Error::Output)?;
+                }
+                if lost > 0 {
+                    let text = "took their workers with them too often: dead letters now, see `fairstalk dead list`";
+                    writeln!(out, "{lost} {text}").map_err(Error::Output)?;
                 }
                 Ok(())
             })?;

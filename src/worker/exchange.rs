@@ -4,7 +4,9 @@
 //! it begins and once when it ends.
 
 use super::engine::{Engine, Failure, fatal};
+use super::loss::Contact;
 use super::stepping::due_at;
+use crate::broker::anew::Lineage;
 use crate::broker::lease::{BEAT, Beat, Leases};
 use crate::broker::revoked::Revoked;
 use crate::broker::stale::Stale;
@@ -43,6 +45,8 @@ pub struct Exchange {
     pub(super) sequence: u64,
     pub(super) cursor: u32,
     pub(super) leased: bool,
+    /// What it knows of the server and of its lease, should that be gone one day.
+    pub(super) contact: Contact,
     pub(super) looked: bool,
     /// Steps in a row that found all they could take.
     pub(super) full_steps: u32,
@@ -52,7 +56,7 @@ pub struct Exchange {
     retry_at: Instant,
     retry_wait: Duration,
     outage: Option<Instant>,
-    beat_at: Instant,
+    pub(super) beat_at: Instant,
     pub(super) due_at: Option<Instant>,
     /// The server's clock (milliseconds since 1970) and when it was read.
     pub(super) clock: (i64, Instant),
@@ -82,6 +86,7 @@ impl Exchange {
             // Workers begin with different queues, so that a light load spreads over them.
             cursor: start.worker,
             leased: false,
+            contact: Contact::default(),
             looked: false,
             full_steps: 0,
             full_at: None,
@@ -182,24 +187,24 @@ impl Engine {
                 return Ok(());
             }
             let connected = self.connect().await;
-            self.absorb(connected)?;
+            self.absorb(connected).await?;
         }
         if self.exchange.connection.is_some() && now >= self.exchange.beat_at {
             let beaten = self.beat().await;
-            self.absorb(beaten)?;
+            self.absorb(beaten).await?;
         }
         if self.exchange.due_at.is_some_and(|due| now >= due) {
             self.exchange.due_at = None;
             (self.look, self.gaze.wanted) = (true, true);
         }
         let agreed = self.agree().await;
-        self.absorb(agreed)?;
+        self.absorb(agreed).await?;
         let stepped = self.step().await;
-        self.absorb(stepped)?;
+        self.absorb(stepped).await?;
         let watched = self.watch_or_not().await;
-        self.absorb(watched)?;
+        self.absorb(watched).await?;
         let noted = self.note_starts().await;
-        self.absorb(noted)?;
+        self.absorb(noted).await?;
         self.exchange.well();
         Ok(())
     }
@@ -220,18 +225,25 @@ impl Engine {
         Ok(())
     }
 
-    /// An outage is waited out; everything else ends the worker.
-    pub(super) fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+    /// An outage is waited out, and the loss of all data is lived through; everything else ends the worker.
+    pub(super) async fn absorb(&mut self, result: Result<(), Trouble>) -> Result<(), Failure> {
+        let result = match result {
+            Err(Trouble::LeaseLost) => self.lease_anew().await,
+            result => result,
+        };
         match result {
             Ok(()) => Ok(()),
             Err(Trouble::LeaseLost) => Err(Failure {
                 exit: Exit::Internal,
                 message: "this worker's lease is gone: it was silent for too long and others have taken over its \
-                          tasks, or Redis has lost its data; it starts afresh"
+                          tasks, or Redis has lost data and it can't be told which; it starts afresh"
                     .into(),
             }),
             Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {
                 let exchange = &mut self.exchange;
+                if error.cause.is_connection_refusal() {
+                    exchange.contact.refused();
+                }
                 exchange.lost(&error.to_string());
                 exchange.retry_at = Instant::now() + exchange.retry_wait;
                 exchange.retry_wait = (exchange.retry_wait * 2).min(RETRY_MAX);
@@ -255,6 +267,7 @@ impl Engine {
         let again = self.exchange.leased;
         self.beat().await?;
         if let Some(connection) = &mut self.exchange.connection {
+            self.exchange.contact.server = Lineage::read(connection).await?;
             self.exchange.revoked.catch_up(connection).await?;
         }
         if again {
@@ -293,9 +306,11 @@ impl Engine {
             first: !exchange.leased,
             connection: exchange.number,
         };
+        let asked = Contact::now();
         let pulse = exchange.leases.beat(connection, &beat, delivery).await?;
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
+        exchange.contact.renewed(asked);
         exchange.beat_at = Instant::now() + BEAT;
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         if pulse.waiting > 0 {

@@ -14,6 +14,7 @@ pub mod exchange;
 mod health;
 pub mod intake;
 mod lanes;
+mod loss;
 pub mod letter;
 pub mod link;
 pub mod memory;

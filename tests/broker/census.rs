@@ -225,6 +225,26 @@ impl Census {
         places
     }
 
+    /// All messages with their places, where stock workers have claims, too, and may have taken some of fairstalk's.
+    pub fn messages(&self) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        for (list, messages) in &self.lists {
+            found.extend(messages.iter().map(|message| (format!("list {list}"), message.clone())));
+        }
+        for (claim, value) in self.unacked() {
+            let (message, _, _): (&serde_json::value::RawValue, String, String) =
+                serde_json::from_slice(&value).unwrap();
+            found.push((format!("claim {claim}"), message.get().as_bytes().to_vec()));
+        }
+        found.extend(self.started().into_iter().map(|(claim, message)| (format!("started {claim}"), message)));
+        for (claim, value) in self.hash(&self.keys().delayed_messages()) {
+            let message = value.splitn(3, |&byte| byte == 0).nth(2).unwrap();
+            found.push((format!("delayed {claim}"), message.to_vec()));
+        }
+        found.extend(self.dead().into_iter().map(|(claim, message)| (format!("dead {claim}"), message)));
+        found
+    }
+
     /// Each of these messages is in exactly one place, and there are no others.
     pub fn assert_one_place<M: AsRef<[u8]>>(&self, messages: &[M]) {
         let places = self.places();

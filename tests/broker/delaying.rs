@@ -98,3 +98,57 @@ async fn two_owners_do_not_bring_one_back_twice() {
     assert_eq!(seen.len(), all.len());
     assert!(stage.census().await.delayed().is_empty());
 }
+
+/// No script call gets longer because much is due at once; and whoever races, each comes back once.
+#[tokio::test]
+async fn many_owners_bring_each_back_once_a_hundred_in_a_step() {
+    const OWNERS: usize = 8;
+    let mut stage = Stage::new(&["a", "b"]).await;
+    let all = messages("m", 2000);
+    let mut first = stage.owner("first").await;
+    let due = stage.now().await;
+    for some in all.chunks(250) {
+        stage.push("a", some).await;
+        let claims = first.claim(250).await;
+        let aside = claims.iter().map(|claim| delayed(claim, due + 60_000)).collect::<Vec<_>>();
+        first.settle(&aside).await;
+    }
+    let key = stage.keys.delayed();
+    let names: Vec<String> = stage.ask(&["ZRANGE", &key, "0", "-1"]).await;
+    assert_eq!(names.len(), all.len());
+    let mut now_due = redis::cmd("ZADD");
+    now_due.arg(&key).arg("XX");
+    for name in &names {
+        now_due.arg(due).arg(name);
+    }
+    stage.admin.query::<()>(&now_due).await.unwrap();
+
+    let reply = first.one_step(0, &[], &[]).await.unwrap().unwrap();
+    assert_eq!(reply.next_due, Some(due), "the next step has to be at once");
+    assert_eq!(stage.census().await.delayed().len(), all.len() - 100);
+
+    let (racers, mut race) = (tokio::task::LocalSet::new(), Vec::new());
+    for number in 0..OWNERS {
+        let mut owner = stage.owner(&format!("racer{number}")).await;
+        race.push(racers.spawn_local(async move {
+            let mut seen = Vec::new();
+            loop {
+                let reply = owner.try_step(3, &[]).await.unwrap().unwrap();
+                if reply.claims.is_empty() && reply.next_due.is_none() {
+                    return seen;
+                }
+                seen.extend(raws(&reply.claims));
+            }
+        }));
+    }
+    racers.await;
+    let mut seen = Vec::new();
+    for racer in race {
+        seen.extend(racer.await.unwrap());
+    }
+    let mut expected = all.clone();
+    seen.sort();
+    expected.sort();
+    assert!(seen == expected, "{} of {}", seen.len(), all.len());
+    stage.census().await.assert_one_place(&all);
+}

@@ -34,7 +34,7 @@ class Report(NamedTuple):
     def __str__(self):
         struck = ", ".join(f"{count} x {what}" for what, count in sorted(self.blows.items()))
         lines = [
-            f"seed {self.seed}: {self.blows.total()} blows in {self.seconds:.0f} s: {struck}",
+            f"seed {self.seed}: {self.blows.total()} blows, {kills(self.blows)} of them kills, in {self.seconds:.0f} s: {struck}",
             f"{self.sent} tasks sent, {self.runs} deliveries, {self.repeated} of them repeated",
             *([f"{self.lost_by_stock} tasks lost by stock workers"] if self.lost_by_stock else []),
             *(f"  {finding}" for finding in self.findings),
@@ -43,8 +43,16 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
-def run(directory, rounds, seed, daemons=None, say=lambda text: None, stock=0):
-    """Strike `rounds` times; whatever the checker finds is in the report. `stock` Celery workers serve the same queues."""
+def kills(blows):
+    """How many of the blows, counted by name, were a SIGKILL: a process that is only stopped goes on."""
+    return sum(count for what, count in blows.items() if what.startswith("KILL "))
+
+
+def run(directory, rounds, seed, daemons=None, say=lambda text: None, stock=0, least_kills=0):
+    """Strike `rounds` times, and on until there were so many kills; whatever the checker finds is in the report.
+
+    `stock` Celery workers serve the same queues.
+    """
     dice = random.Random(seed)
     daemons = daemons or dice.choice((1, 2))
     began = time.monotonic()
@@ -58,7 +66,7 @@ def run(directory, rounds, seed, daemons=None, say=lambda text: None, stock=0):
         for producer in producers:
             producer.start()
         blows = Blows(stage, dice)
-        while len(blows.struck) < rounds:
+        while len(blows.struck) < rounds or kills(Counter(blow.what for blow in blows.struck)) < least_kills:
             time.sleep(dice.uniform(0, 2 * PAUSE))
             stage.ledger.read()
             assert all(producer.is_alive() for producer in producers), "without load there is nothing to see"
@@ -91,7 +99,11 @@ def finish(stage, producers):
     sent = [task for producer in producers for task in producer.sent]
     for worker in stage.stock.values():
         worker.clear_away()  # what these hold comes back when the visibility timeout is over
-    stage.wait_quiet({task.id for task in sent if task.sure}, PATIENCE)
+    sure = {task.id for task in sent if task.sure}
+    stage.wait_quiet(lambda: sure <= stage.ledger.ended, PATIENCE)
+    # Who was killed between the last line of a task and its result: it runs again, after a stock worker's death much later.
+    lacking = [task for task in sent if task.id in stage.ledger.ended and not has_result(stage, task)]
+    stage.wait_quiet(lambda: all(has_result(stage, task) for task in lacking), PATIENCE)
     return sent
 
 

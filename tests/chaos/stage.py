@@ -129,8 +129,8 @@ class Stage:
             daemon.notify.close()
         self.redis.__exit__()
 
-    def wait_quiet(self, ids, patience):
-        """Wait until all these tasks have ended; give up when nothing has been written for so many seconds."""
+    def wait_quiet(self, finished, patience):
+        """Wait until `finished()`; give up when nothing has been written for so many seconds."""
         seen, since = -1, time.monotonic()
 
         def done():
@@ -138,6 +138,6 @@ class Stage:
             count = len(self.ledger.read())
             if count != seen:
                 seen, since = count, time.monotonic()
-            return ids <= self.ledger.ended or time.monotonic() - since > patience
+            return finished() or time.monotonic() - since > patience
 
         eventually(done, timeout=1e6)

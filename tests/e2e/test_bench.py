@@ -56,6 +56,13 @@ def test_quick_shares_and_costs(bench):
     assert all(f"**{part}**" in printed for part in parts), printed
 
 
+def test_quick_delayed(bench):
+    """Everything that is delayed starts, none before its time; the benchmark itself checks that."""
+    figures = json.loads(bench("--quick", "--only", "delayed", "--json"))["delayed"]
+    assert figures["late"]["tasks"] == figures["down"]["tasks"] == 50
+    assert figures["at_once"]["messages"] == 1000 and figures["at_once"]["scripts"]["calls"] >= 10
+
+
 def test_running_time(bench_modules):
     """What lies outside of the stretch doesn't count, and what has not ended counts up to its end."""
     from share import jain, running_time

@@ -1,38 +1,48 @@
 """A campaign of kills, and a checker that would see what it is there to see."""
 import os
 import random
+import re
 import subprocess
 import sys
 
 import pytest
-from chaos import verdict
+from chaos import campaign, verdict
 from chaos.load import Sent
 from chaos.verdict import Blow
 from harness import ROOT
 from harness.daemon import clean_environment
 
-#: CHAOS_ROUNDS makes the campaigns longer.
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "55"))
+#: Kills in each of the two large campaigns; CHAOS_KILLS makes them longer.
+KILLS = int(os.environ.get("CHAOS_KILLS", "50"))
 
 
 @pytest.mark.parametrize(
-    ("rounds", "daemons", "stock"),
-    [(ROUNDS, 1, 0), (ROUNDS, 2, 0), (ROUNDS // 2, 1, 1)],
+    ("kills", "daemons", "stock"),
+    [(KILLS, 1, 0), (KILLS, 2, 0), (KILLS // 2, 1, 1)],
     ids=["one daemon", "two daemons", "mixed fleet"],
 )
-def test_a_campaign(tmp_path, rounds, daemons, stock):
-    """The first two are a hundred and ten blows; in the third a stock worker is killed too, and may lose its own.
+def test_a_campaign(tmp_path, kills, daemons, stock):
+    """The first two are a hundred kills; in the third a stock worker is killed too, and may lose its own.
 
-    A process of its own: the campaign's Celery application shares connections with nobody.
+    Stops come on top of that and don't count. A process of its own: the campaign's Celery application shares
+    connections with nobody.
     """
     seed = random.randrange(2**32)
-    options = ["--rounds", rounds, "--seed", seed, "--daemons", daemons, "--stock", stock, "--keep", tmp_path]
+    options = ["--kills", kills, "--seed", seed, "--daemons", daemons, "--stock", stock, "--keep", tmp_path]
     command = [sys.executable, "-m", "chaos", *map(str, options)]
     done = subprocess.run(command, cwd=ROOT / "tests", env=clean_environment(), capture_output=True, text=True)
-    again = f"again: make chaos ROUNDS={rounds} SEED={seed} DAEMONS={daemons} STOCK={stock}"
+    again = f"again: make chaos KILLS={kills} SEED={seed} DAEMONS={daemons} STOCK={stock}"
     print(again)
     assert done.returncode == 0, f"{again}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    assert f"{rounds} blows" in done.stdout and "0 findings" in done.stdout
+    counted = re.search(r" blows, (\d+) of them kills, in", done.stdout)
+    assert counted and int(counted[1]) >= kills, done.stdout[-4000:]
+    assert "\n0 findings" in done.stdout
+
+
+def test_only_kills_count_as_kills():
+    """A hundred of them are a hundred SIGKILLs."""
+    assert campaign.kills({"KILL runner": 3, "KILL redis": 2, "STOP runner": 7, "STOP tree": 1}) == 5
+    assert 2 * KILLS >= 100
 
 
 def line(event, time, pid=1, task="t", tag="m", n=1, redelivered=False):

@@ -1,8 +1,5 @@
 """The way back after a crash of everything: nothing of fairstalk runs, and a stock worker finishes what there is."""
-import os
-import signal
-
-from harness.broker import call_of, waiting
+from harness.broker import call_of, message, waiting
 from harness.waiting import eventually
 
 from bench import tasks
@@ -12,14 +9,6 @@ from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
 USERS = (1, 47, 75)
 EACH = 12
 HANDED_BACK = 75
-
-
-def crash(daemon):
-    """SIGKILL to every process of it at once."""
-    for process in daemon.left():
-        os.kill(process.pid, signal.SIGKILL)
-    daemon.wait()
-    eventually(lambda: not daemon.left(), what=lambda: str(daemon.left()))
 
 
 def test_a_stock_worker_finishes_everything(celery_app, fairstalk, stock_worker, client, ledger):
@@ -32,7 +21,7 @@ def test_a_stock_worker_finishes_everything(celery_app, fairstalk, stock_worker,
     later = tasks.record.apply_async((9, 0, str(ledger)), countdown=10)
     ledger.wait("end", 8)
     eventually(lambda: client.zcard("fairstalk:delayed") == 1 and client.hlen("unacked") == 4)
-    crash(daemon)
+    daemon.clear_away()
 
     refused = daemon.call("hand-back")
     assert refused.returncode == HANDED_BACK, refused
@@ -69,7 +58,7 @@ def test_what_was_started_for_good(celery_app, fairstalk, client, ledger):
     ledger.wait("start", 1)
     again = tasks.sleep.apply_async((60,), queue="queue_0")
     eventually(lambda: client.hlen("unacked") == 1)
-    crash(daemon)
+    daemon.clear_away()
 
     done = daemon.call("hand-back", "--force")
     assert done.returncode == 0, done
@@ -86,6 +75,24 @@ def test_what_was_started_for_good(celery_app, fairstalk, client, ledger):
         "fairstalk:dead", "fairstalk:dead:messages", "fairstalk:dead:entries",
     }
     assert client.keys("unacked*") == []
+
+
+def test_what_kills_its_workers(celery_app, fairstalk, client):
+    """Under fairstalk the next worker would put it aside; a stock worker would run it again and again."""
+    daemon = fairstalk()
+    killers = [message("bench.tasks.sleep", (60,), properties={"delivery_info": {
+        "exchange": "", "routing_key": "queue_0", "deliveries": deaths,
+    }}) for deaths in (1, 2)]
+    client.lpush("queue_0", *killers)
+    eventually(lambda: client.hlen("unacked") == 2)
+    daemon.clear_away()
+    done = daemon.call("hand-back", "--force")
+    assert done.returncode == 0, done
+    assert done.stdout.startswith("put back 1 claims") and "\n1 took their workers with them too often" in done.stdout
+    (letter,) = daemon.dead_letters()
+    assert (letter["reason"], letter["deliveries"], letter["task"]) == ("runner-lost", 2, "bench.tasks.sleep")
+    (again,) = waiting(client, "queue_0")
+    assert again["properties"]["delivery_info"]["deliveries"] == 2
 
 
 def test_it_refuses_while_a_worker_lives(celery_app, fairstalk, client, ledger):

@@ -229,16 +229,20 @@ def test_a_retry_while_redis_is_away(celery_app, redis, fairstalk, app_env, ledg
     wait_settled(client)
 
 
-def test_a_server_that_has_lost_its_data(celery_app, daemon, proxy, client, ledger):
-    """Its leases are gone with the rest, and that can't be told from having been taken for dead: what runs is ended, the
-    worker starts afresh, and what is sent from then on is run."""
-    tasks.record.delay(1, 1, str(ledger), seconds=60)
-    ledger.wait("start", 1)
-    (worker,) = daemon.pids("worker 1")
-    client.flushall()
-    eventually(lambda: said(daemon, "lease is gone.*starts afresh"), PATIENCE, daemon.log)
-    tasks.record.delay(1, 2, str(ledger))
-    ledger.wait("end", 1, PATIENCE)
-    assert ledger.numbers("end") == [2]
-    assert daemon.pids("worker 1") != [worker]
-    wait_settled(client)
+def test_a_retry_that_fails_by_a_mistake(celery_app, fairstalk, app_env, ledger, tmp_path):
+    """An AttributeError that is the application's own will come again however often it is tried: a dead letter."""
+    app = tmp_path / "mistaken.py"
+    app.write_text(
+        "from celery import Task\nfrom imgbackend.celery import app\nfrom bench.tasks import append_line\n"
+        "class Base(Task):\n"
+        "    def apply_async(self, *args, **options): return self.request.tenant.name\n"
+        "@app.task(bind=True, base=Base, name='mistaken')\n"
+        "def mistaken(self, path):\n"
+        "    append_line(path, event='start', task=self.request.id)\n"
+        "    raise self.retry(countdown=0)\n"
+    )
+    env = {**app_env, "PYTHONPATH": str(tmp_path)}
+    daemon = fairstalk(python={"app": "mistaken", "env": env}, delivery={"keep_failed": True})
+    celery_app.send_task("mistaken", (str(ledger),), queue="queue_0")
+    eventually(lambda: [letter["reason"] for letter in daemon.dead_letters()] == ["rejected"], PATIENCE, daemon.log)
+    assert len(ledger.lines("start")) == 1

@@ -17,6 +17,9 @@ class Proxy:
         self.delay = 0.0
         #: Connections that were made.
         self.count = 0
+        #: Pieces that have passed, both ways, and bytes by way.
+        self.pieces = 0
+        self.passed = {"request": 0, "reply": 0}
         #: (way, bytes left): the connection that brings this to nothing is cut. Ways are "request" and "reply".
         self.fuse = None
         self._lock = threading.Lock()
@@ -54,6 +57,9 @@ class Proxy:
                 time.sleep(self.delay)
                 allowed = self._allowed(way, len(data))
                 target.sendall(data[:allowed])
+                with self._lock:
+                    self.pieces += 1
+                    self.passed[way] += allowed
                 if allowed < len(data):
                     break
         except OSError:

@@ -59,6 +59,14 @@ class Delivery:
         return args, kwargs
 
 
+def innermost(exc):
+    """The frame an exception was raised in, if it was raised."""
+    place = exc.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place and place.tb_frame
+
+
 class Execution:
     """Everything that stays the same from task to task in one runner."""
 
@@ -67,9 +75,7 @@ class Execution:
         self.hostname = hostname
         self.accept = prepare_accept_content(app.conf.accept_content)
         transport = app.connection_for_write().transport
-        # The last is what kombu 5.7 says when it finds its connection gone at a bad moment ('NoneType' object …).
-        self.broker_errors = (
-            OperationalError, *transport.connection_errors, *transport.channel_errors, AttributeError)
+        self.broker_errors = (OperationalError, *transport.connection_errors, *transport.channel_errors)
 
     def run(self, delivery):
         """Run the task; returns (outcome, seconds, detail)."""
@@ -110,11 +116,15 @@ class Execution:
 
     def _not_sent(self, exc):
         """Whether the task asked for a retry and the broker did not take it: Celery would drop the message then."""
-        place = exc.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        in_retry = place is not None and place.tb_frame.f_code is Task.retry.__code__
-        return in_retry and isinstance(exc.reason, self.broker_errors)
+        frame = innermost(exc)
+        if frame is None or frame.f_code is not Task.retry.__code__:
+            return False
+        if isinstance(exc.reason, AttributeError):
+            # What kombu 5.7 says when it finds its connection gone at a bad moment ('NoneType' object …). The same from
+            # elsewhere, a signal's receiver for one, is a mistake that would come again for ever.
+            raised = innermost(exc.reason)
+            return raised is not None and raised.f_globals.get("__name__", "").partition(".")[0] in ("kombu", "redis")
+        return isinstance(exc.reason, self.broker_errors)
 
     def record(self, delivery, einfo):
         """Record a failure as Celery's parent process does: result, chord, chain, errbacks, signals."""
