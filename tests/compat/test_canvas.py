@@ -4,7 +4,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
-from conftest import PATIENCE
+from conftest import PATIENCE, newest
 
 from harness.waiting import eventually
 
@@ -15,19 +15,29 @@ def get(signature, **options):
 
 
 def test_groups_and_chains(worker):
-    """Groups in groups, chains in groups, groups in chains; a saved group is found again."""
+    """Chains in groups, groups in chains."""
     assert get(group(t.add.s(n, n) for n in range(5))) == [0, 2, 4, 6, 8]
-    assert get(group(group(t.add.s(1, 1), t.add.s(2, 2)), t.add.s(3, 3))) == [2, 4, 6]
     assert get(chain(t.add.s(1, 2), t.add.s(3), t.add.s(4))) == 10
     assert get(group(chain(t.add.s(n, 1), t.add.s(10)) for n in range(3))) == [11, 12, 13]
     assert get(t.add.s(1, 1) | group(t.add.s(1), t.add.s(2))) == [3, 4]
     assert get(t.add.s(1, 1) | group(t.add.s(1), t.add.s(2)) | t.total.s() | t.add.s(100)) == 107
     assert get(chain(t.add.s(1, 1), t.same.si("immutable"), t.collect.s("more"))) == ["immutable", "more"]
+
+
+@newest
+def test_a_saved_group(worker):
+    """It is found again, with its results."""
     saved = group(t.add.s(n, 1) for n in range(4)).apply_async()
     saved.save()
     restored = GroupResult.restore(saved.id)
     assert restored.get(timeout=PATIENCE) == [1, 2, 3, 4]
     assert restored.completed_count() == 4 and restored.successful()
+
+
+@newest
+def test_a_group_in_a_group(worker):
+    """Its results are in line with the others'."""
+    assert get(group(group(t.add.s(1, 1), t.add.s(2, 2)), t.add.s(3, 3))) == [2, 4, 6]
 
 
 def test_chords(worker):
@@ -99,10 +109,9 @@ def test_a_failure_in_a_body(worker):
 
 
 def test_errbacks(worker):
-    """Both kinds of errback, of a task, a chain and a group, of a failure and of a lost process."""
-    failed = t.fail.apply_async(("told",), link_error=[t.told.s("errbacks"), t.told_id.s("old-errbacks")])
+    """Of a task, a chain and a group, of a failure, of a lost process and of one over its limit."""
+    failed = t.fail.apply_async(("told",), link_error=t.told.s("errbacks"))
     assert worker.notes("errbacks", 1) == [f"{failed.id} Broken('told')"]
-    assert worker.notes("old-errbacks", 1) == [failed.id]
     chain(t.add.s(1, 1), t.fail.si("link"), t.add.s(1)).on_error(t.told.s("chain-errors")).apply_async()
     assert "Broken('link')" in worker.notes("chain-errors", 1)[0]
     group(t.fail.s(name).on_error(t.told.s("group-errors")) for name in ("one", "two")).apply_async()
@@ -111,6 +120,14 @@ def test_errbacks(worker):
     assert "WorkerLostError" in worker.notes("lost-errors", 1)[0]
     t.hang.apply_async(link_error=t.told.s("limit-errors"), time_limit=1)
     assert "TimeLimitExceeded" in worker.notes("limit-errors", 1)[0]
+
+
+@newest
+def test_errbacks_of_both_kinds(worker):
+    """One that wants the exception, and one that wants the id alone."""
+    failed = t.fail.apply_async(("told",), link_error=[t.told.s("new-errbacks"), t.told_id.s("old-errbacks")])
+    assert worker.notes("new-errbacks", 1) == [f"{failed.id} Broken('told')"]
+    assert worker.notes("old-errbacks", 1) == [failed.id]
 
 
 def test_links(worker):

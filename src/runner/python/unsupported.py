@@ -23,7 +23,10 @@ def warnings(app):
 
 
 def name_of(what):
-    return what if isinstance(what, str) else "{}.{}".format(what.__module__, getattr(what, "__qualname__", what))
+    """Of a class, or of what is written in a setting. Celery's steps carry their module in their name already."""
+    if isinstance(what, str):
+        return what
+    return "{}.{}".format(what.__module__, what.__qualname__.rpartition(".")[2])
 
 
 def listed(names):

@@ -24,6 +24,12 @@ def add(x, y):
 
 
 @shared_task
+def strange():
+    """Return what no serializer takes."""
+    return object()
+
+
+@shared_task
 def total(numbers):
     return sum(numbers)
 
