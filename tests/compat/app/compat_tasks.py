@@ -1,4 +1,5 @@
 """Tasks, for whichever application is the current one."""
+import logging
 import os
 import signal
 import time
@@ -52,6 +53,12 @@ def fail(message="broken"):
 @shared_task(throws=(KeyError,))
 def expected():
     raise KeyError("expected")
+
+
+@shared_task
+def log(text):
+    logging.getLogger(__name__).warning("logged %s", text)
+    print("printed", text)
 
 
 @shared_task
