@@ -19,8 +19,8 @@ packaging_tools() {
 }
 
 current() {
-    [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v redis-server >/dev/null \
-        && { [ -z "$package" ] || packaging_tools; }
+    [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] \
+        && command -v redis-server >/dev/null && { [ -z "$package" ] || packaging_tools; }
 }
 
 as_root() {

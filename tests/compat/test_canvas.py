@@ -4,7 +4,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
-from conftest import PATIENCE, newest
+from stage import PATIENCE, newest
 
 from harness.waiting import eventually
 
@@ -193,7 +193,7 @@ def test_ids(worker):
     assert (last["correlation"], last["retries"], last["eager"]) == (canvas.id, 0, False)
 
 
-def test_unpickled_header_options(worker):
+def test_options_of_a_call(worker):
     """Custom headers, `shadow` and a priority reach the task and do no harm."""
     seen = get(t.about.s(1), headers={"x-tenant": "7"}, shadow="another.name", priority=3)
     assert seen["headers"] == {"x-tenant": "7"} and seen["args"] == [1]

@@ -7,7 +7,7 @@ from billiard.exceptions import WorkerLostError
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult
-from conftest import PATIENCE
+from stage import PATIENCE
 
 SETTINGS = {"result_backend": "django-db", "result_extended": True}
 ENVIRONMENT = {"COMPAT_DATA": "", "DJANGO_SETTINGS_MODULE": "django_settings"}

@@ -1,6 +1,6 @@
 """What an application hangs on the inside of Celery's worker is named at the start, and does no harm."""
 import compat_tasks as t
-from conftest import PATIENCE
+from stage import PATIENCE
 
 KINDS = ["fairstalk"]
 PLUGIN = "extended"

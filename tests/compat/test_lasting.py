@@ -1,6 +1,6 @@
 """A stop ends, whatever the application does at it."""
 import compat_tasks as t
-from conftest import PATIENCE
+from stage import PATIENCE
 
 KINDS = ["fairstalk"]
 PLUGIN = "lasting"

@@ -4,7 +4,7 @@ import pytest
 from celery import chain, chord
 from celery.exceptions import ChordError
 from celery.result import AsyncResult
-from conftest import PATIENCE
+from stage import PATIENCE
 
 SETTINGS = {
     "broker_transport_options": {"global_keyprefix": "app:"},

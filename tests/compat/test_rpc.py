@@ -3,7 +3,7 @@ import compat_tasks as t
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import chain, group
-from conftest import PATIENCE
+from stage import PATIENCE
 
 SETTINGS = {"result_backend": "rpc://"}
 

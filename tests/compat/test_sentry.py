@@ -3,7 +3,7 @@ import json
 
 import compat_tasks as t
 import pytest
-from conftest import PATIENCE
+from stage import PATIENCE
 
 PLUGIN = "sentried"
 SLOTS = 1

@@ -1,6 +1,6 @@
 """`setup_logging`: an application that listens to it has logging to itself."""
 import compat_tasks as t
-from conftest import PATIENCE
+from stage import PATIENCE
 
 PLUGIN = "logging_alone"
 SLOTS = 1

@@ -6,7 +6,7 @@ import compat_tasks as t
 import pytest
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import TaskRevokedError
-from conftest import PATIENCE
+from stage import PATIENCE
 from signalled import LIFE
 
 from harness.broker import message

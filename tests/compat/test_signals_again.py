@@ -4,7 +4,7 @@ import os
 import signal
 
 import compat_tasks as t
-from conftest import PATIENCE
+from stage import PATIENCE
 from signalled import LIFE
 
 from harness.waiting import eventually

@@ -173,12 +173,6 @@ def unwanted(value):
     return value
 
 
-@shared_task
-def soft(path):
-    """End by the soft limit, whatever becomes of the file."""
-    await_file(path)
-
-
 def await_file(path):
     until = time.monotonic() + 60
     while not os.path.exists(path) and time.monotonic() < until:
