@@ -9,7 +9,7 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 13] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
@@ -17,6 +17,7 @@ const MODULES: [(&str, &str); 12] = [
     ("fairstalk_runner.frames", include_str!("frames.py")),
     ("fairstalk_runner.hooks", include_str!("hooks.py")),
     ("fairstalk_runner.logs", include_str!("logs.py")),
+    ("fairstalk_runner.panel", include_str!("panel.py")),
     ("fairstalk_runner.process", include_str!("process.py")),
     ("fairstalk_runner.results", include_str!("results.py")),
     ("fairstalk_runner.runner", include_str!("runner.py")),
@@ -47,7 +48,7 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
         "server": broker::address(&config.broker),
         "broker": broker::connection::tcp_database(&config.broker.url),
         "queues": config.queues.names,
-        "slots": config.workers.processes * config.workers.concurrency,
+        "slots": config.workers.processes * config.workers.concurrency.max,
         "loglevel": level,
         "listener": listener,
         "modules": modules,
