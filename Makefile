@@ -1,6 +1,9 @@
 # Two commands do everything on a fresh Debian 12 with a Rust toolchain: `make demo` and `make test`.
 
 VENV = target/venv/bin
+VENV_OLDEST = target/venv-5.3/bin
+# What of the tests for applications runs with the oldest Celery, too.
+OLDEST = tests/compat/test_canvas.py tests/compat/test_results.py tests/compat/test_signals.py
 
 # No path of this machine in the binary, so that it is the same wherever it is built.
 CARGO_HOME ?= $(HOME)/.cargo
@@ -16,13 +19,13 @@ ROUNDS = $(if $(KILLS),0,300)
 # The suites wait for events, but a machine that runs two of them at once makes the waits long.
 .NOTPARALLEL:
 
-.PHONY: demo test test-rust test-e2e test-system chaos lint bench bench-fairness build pages deb setup clean
+.PHONY: demo test test-rust test-e2e test-compat test-system chaos lint bench bench-fairness build pages deb setup clean
 
 demo: setup  ## A Django application served by fairstalk: a bulk user and a dozen quiet ones
 	$(RELEASE)
 	$(VENV)/python examples/demo.py
 
-test: test-rust test-e2e test-system  ## Every test
+test: test-rust test-e2e test-compat test-system  ## Every test
 
 test-rust: setup
 	cargo test --locked
@@ -32,6 +35,11 @@ test-e2e:
 	cargo build --locked
 	cargo build --locked --example pages
 	$(VENV)/python -m pytest tests/e2e tests/package
+
+test-compat: setup  ## What applications rely on, under celery worker and under fairstalk, with the newest and the oldest Celery
+	cargo build --locked
+	$(VENV)/python -m pytest tests/compat --dist loadfile
+	$(VENV_OLDEST)/python -m pytest $(OLDEST) --dist loadfile
 
 test-system: pages  ## The package in a booted Debian container; needs root or sudo
 	@sh tests/setup.sh package

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes target/venv, the Python of the end-to-end tests and the demo, and sees that a redis-server is there. With the
+# Makes target/venv, the Python of the end-to-end tests and the demo, and target/venv-5.3 with the oldest Celery that is
+# tested, and sees that a redis-server is there. With the
 # word `package` also what the tests of the Debian package need: debhelper, which makes it (and brings `man`), and
 # lintian, which judges it.
 #
@@ -11,15 +12,15 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/target/venv
 stamp=$venv/.stamp
 package=${1:-}
-wanted=$(cd "$root" && cat tests/setup.sh tests/requirements.txt | sha256sum)
+wanted=$(cd "$root" && cat tests/setup.sh tests/requirements*.txt | sha256sum)
 
 packaging_tools() {
     command -v dh >/dev/null && command -v lintian >/dev/null
 }
 
 current() {
-    [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v redis-server >/dev/null \
-        && { [ -z "$package" ] || packaging_tools; }
+    [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] \
+        && command -v redis-server >/dev/null && { [ -z "$package" ] || packaging_tools; }
 }
 
 as_root() {
@@ -67,9 +68,12 @@ if ! python=$(find_python); then
     python=$(find_python)
 fi
 
-echo "setup: making target/venv with $python"
+echo "setup: making target/venv and target/venv-5.3 with $python"
 rm -rf "$venv"
 "$python" -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/requirements.txt"
+rm -rf "$venv-5.3"
+"$python" -m venv "$venv-5.3"
+"$venv-5.3/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/requirements-5.3.txt"
 printf '%s\n' "$wanted" >"$stamp"
 echo "setup: done"

@@ -127,6 +127,16 @@ pub struct Beat {
 /// How often a worker sends [`Report::Beat`].
 pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Supervisor to zygote, after the line it begins with. The application may listen to either.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum ZygoteOrder {
+    /// The workers it serves are ready.
+    Ready,
+    /// The daemon stops: what runs may finish. The end of the channel follows when nothing does any more.
+    Stopping,
+}
+
 /// Zygote to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -38,6 +38,12 @@ impl Fleet {
         self.workers.iter().all(|worker| *worker.slot.state() == State::Ready)
     }
 
+    /// Whether this generation has workers, and all it has are ready.
+    pub fn serves(&self, generation: u32) -> bool {
+        let mut own = self.workers.iter().filter(|worker| worker.generation == generation).peekable();
+        own.peek().is_some() && own.all(|worker| *worker.slot.state() == State::Ready)
+    }
+
     /// Reads all reports.
     pub fn read(&mut self, now: Instant) {
         for worker in &mut self.workers {

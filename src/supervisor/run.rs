@@ -184,6 +184,9 @@ impl Supervisor {
             self.advance_reload(now);
             self.start_due(now);
         }
+        for generation in self.generations.iter_mut().filter(|generation| self.fleet.serves(generation.number)) {
+            generation.zygote.iter_mut().for_each(Zygote::serves);
+        }
         let exit = self.advance_drain(now);
         self.announce(now, exit.is_some());
         exit

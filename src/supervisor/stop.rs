@@ -2,7 +2,7 @@
 
 use super::drain::{Drain, HAND_BACK_WITHIN};
 use super::run::Supervisor;
-use crate::channel::{Exit, Order};
+use crate::channel::{Exit, Order, ZygoteOrder};
 use std::time::{Duration, Instant};
 
 impl Supervisor {
@@ -25,6 +25,7 @@ impl Supervisor {
             }
         }
         for zygote in self.generations.iter_mut().filter_map(|generation| generation.zygote.as_mut()) {
+            zygote.order(ZygoteOrder::Stopping);
             if zygote.slot.due().is_some() {
                 zygote.slot.halt("");
             }

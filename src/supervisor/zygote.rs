@@ -6,8 +6,8 @@
 
 use super::child::Child;
 use super::launch::ZygoteLauncher;
-use super::slot::Slot;
-use crate::channel::ZygoteReport;
+use super::slot::{Slot, State};
+use crate::channel::{ZygoteOrder, ZygoteReport};
 use crate::config::Config;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockname, listen, socket};
@@ -15,8 +15,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long a zygote may take to end after its channel was closed or it reported failure.
-pub const END_WITHIN: Duration = Duration::from_secs(2);
+/// How long a zygote may take to end after its channel was closed or it reported failure. The application may have
+/// something to do at its end: to close connections, to send what it has measured.
+pub const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connections that wait for a zygote: one from each worker, and room.
 const BACKLOG: i32 = 128;
@@ -35,6 +36,8 @@ pub struct Zygote {
     pub failed: bool,
     /// One of them has been ready.
     pub ever_ready: bool,
+    /// This one was told that its workers are ready.
+    served: bool,
     kill_at: Option<Instant>,
 }
 
@@ -43,7 +46,8 @@ impl Zygote {
     pub fn new(now: Instant) -> nix::Result<Self> {
         let (listener, name) = listen_anywhere()?;
         let slot = Slot::new(now);
-        Ok(Self { listener, name, slot, child: None, note: None, failed: false, ever_ready: false, kill_at: None })
+        let (failed, ever_ready, served) = (false, false, false);
+        Ok(Self { listener, name, slot, child: None, note: None, failed, ever_ready, served, kill_at: None })
     }
 
     /// Abstract name of the socket, without the leading NUL.
@@ -54,7 +58,7 @@ impl Zygote {
     /// Starts a process.
     pub fn start(&mut self, config: &Config, launcher: &ZygoteLauncher) -> io::Result<()> {
         self.slot.start();
-        (self.failed, self.kill_at) = (false, None);
+        (self.failed, self.served, self.kill_at) = (false, false, None);
         let Some(python) = &config.python else { return Ok(()) };
         let number = self.listener.as_raw_fd();
         let command = (launcher.command)(python, number);
@@ -92,6 +96,23 @@ impl Zygote {
         }
         if (closed || self.failed) && self.kill_at.is_none() {
             self.kill_at = Some(now + END_WITHIN);
+        }
+    }
+
+    /// Tells it, once, that the workers it serves are ready.
+    pub fn serves(&mut self) {
+        if *self.slot.state() == State::Ready && !self.served {
+            self.served = true;
+            self.order(ZygoteOrder::Ready);
+        }
+    }
+
+    /// Tells it something. One that is gone will be found out by its closed channel.
+    pub fn order(&mut self, order: ZygoteOrder) {
+        if let Some(child) = &mut self.child
+            && let Err(error) = child.wire.send(&order)
+        {
+            tracing::debug!(%error, ?order, "the zygote was not told");
         }
     }
 

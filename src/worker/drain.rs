@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// How long killed runners may take to be gone, and Redis to take what is handed back, after the deadline.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
+/// How long runners may take to end that have nothing to run any more: the application may have something to do then.
+const RUNNERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long the leases of others are watched before they count as dead: they renew theirs with every beat.
 const WATCH_OTHERS: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 1000);
 
@@ -19,7 +22,8 @@ impl Engine {
         let Claiming::Draining(deadline) = self.claiming else { return Ok(None) };
         let now = Instant::now();
         if self.busy() == 0 && self.outbox.is_empty() && (now >= deadline || !self.is_still_needed()) {
-            return Ok(Some(self.leave(deadline + LAST_MOMENTS).await));
+            let gone = self.runners_gone(now, deadline + LAST_MOMENTS);
+            return Ok(if gone { Some(self.leave(deadline + LAST_MOMENTS).await) } else { None });
         }
         if now < deadline {
             return Ok(None);
@@ -37,6 +41,17 @@ impl Engine {
         }
         // Commands tell their end themselves; a killed runner's is told by the zygote.
         Ok(None)
+    }
+
+    /// Has the runners end by themselves, which lets the application close what it holds; true once they have, or have
+    /// taken too long: then the zygote kills them when this process is gone.
+    fn runners_gone(&mut self, now: Instant, until: Instant) -> bool {
+        let since = *self.dismissed.get_or_insert(now);
+        for slot in &mut self.slots {
+            slot.runner.dismiss();
+        }
+        let gone = self.slots.iter_mut().all(|slot| slot.runner.process().is_none());
+        gone || now >= until.min(since + RUNNERS_WITHIN)
     }
 
     /// In a reload the last ones of an old generation may be the only ones who can recover what one of them held. At a

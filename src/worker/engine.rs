@@ -101,6 +101,8 @@ pub struct Engine {
     pub(super) listening: bool,
     /// Set when the drain deadline has passed: how many tasks ran then.
     pub(super) handed_back: Option<usize>,
+    /// When, at the end of a drain, the runners were told to end.
+    pub(super) dismissed: Option<Instant>,
     pub(super) events: UnboundedReceiver<Event>,
     pub(super) tell: UnboundedSender<Event>,
 }
@@ -148,6 +150,7 @@ impl Engine {
             ready_told: false,
             listening: false,
             handed_back: None,
+            dismissed: None,
             events,
             tell,
         };
@@ -265,7 +268,7 @@ impl Engine {
         sooner(self.memory.look_at);
         sooner(self.ahead.due(Instant::now()));
         if let Claiming::Draining(deadline) = self.claiming {
-            let passed = self.handed_back.is_some();
+            let passed = self.handed_back.is_some() || self.dismissed.is_some();
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));
         }
         for slot in &self.slots {

@@ -61,9 +61,9 @@ impl Engine {
                 let Some(index) = self.slot_of_runner(pid) else { return };
                 self.see_started();
                 let slot = &mut self.slots[index];
-                match (&slot.work, slot.runner.process()) {
-                    (Some(_), Some(runner)) => {
-                        // What it said last may be its explanation: it is heard first.
+                match slot.runner.process() {
+                    Some(runner) if slot.work.is_some() || self.dismissed.is_some() => {
+                        // What it said last may be its explanation, or what the application said at its end: it is heard first.
                         let (said, tell) = (runner.last_words(), self.tell.clone());
                         slot.runner.dies();
                         tokio::task::spawn_local(async move {
@@ -344,11 +344,8 @@ impl Engine {
         let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
         let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if (bloated || slot.worn || limit.is_some_and(|limit| slot.finished >= limit))
-            && slot.runner.retire()
-            && let Some(runner) = slot.runner.process()
-        {
-            runner.retire();
+        if bloated || slot.worn || limit.is_some_and(|limit| slot.finished >= limit) {
+            slot.runner.dismiss();
             self.allow();
         }
     }

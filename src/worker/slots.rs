@@ -89,6 +89,15 @@ impl RunnerState {
         };
         ready
     }
+
+    /// A ready runner takes no more tasks, and ends when it has told the application so.
+    pub fn dismiss(&mut self) {
+        if self.retire()
+            && let Some(runner) = self.process()
+        {
+            runner.retire();
+        }
+    }
 }
 
 impl Slot {

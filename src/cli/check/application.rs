@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-/// The Celery this program is tested with.
-const TESTED: &str = "5.7";
+/// From the oldest to the newest Celery this program is tested with.
+const TESTED: std::ops::RangeInclusive<(u32, u32)> = (5, 3)..=(5, 7);
 
 /// What an application says of itself.
 pub(super) struct Application {
@@ -98,6 +98,14 @@ pub(super) fn import(config: &Config, python: &Python) -> Result<Result<Applicat
     }
 }
 
+impl About {
+    /// Celery's, as (5, 7) of `5.7.0`.
+    fn version(&self) -> Option<(u32, u32)> {
+        let mut parts = self.celery.split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    }
+}
+
 impl Application {
     /// What is to be known about it.
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -105,8 +113,8 @@ impl Application {
         let warning = |text: &String| Finding { grade: Grade::Warning, code: "application", text: text.clone() };
         let note = |code, text| Finding { grade: Grade::Note, code, text };
         let mut found: Vec<Finding> = self.warnings.iter().map(warning).collect();
-        if about.celery.split('.').take(2).collect::<Vec<_>>().join(".") != TESTED {
-            let text = format!("the application has Celery {}; fairstalk is tested with {TESTED}", about.celery);
+        if !about.version().is_some_and(|version| TESTED.contains(&version)) {
+            let text = format!("the application has Celery {}; fairstalk is tested with 5.3 and 5.7", about.celery);
             found.push(note("celery-version", text));
         }
         if about.transport != "redis" {

@@ -10,8 +10,9 @@ import os
 import socket
 import sys
 
-#: What `worker_init` receivers find as their sender: Django's fixup reads `app` and `pool_cls`.
 class WorkerInfo:
+    """What `worker_init` receivers find as their sender: Django's fixup reads `app` and `pool_cls`."""
+
     pool_cls = "celery.concurrency.prefork:TaskPool"
     logfile = None
 
@@ -28,7 +29,7 @@ class WorkerInfo:
 
 
 def load(boot):
-    """Import the application and everything it registers; returns the Celery app."""
+    """Import the application and everything it registers; returns the Celery app and the sender of its worker's signals."""
     directory = boot["directory"]
     os.chdir(directory)
     sys.path.insert(0, directory)
@@ -52,7 +53,7 @@ def load(boot):
     signals.celeryd_after_setup.send(sender=hostname, instance=info, conf=app.conf)
     if not custom_logging and app.conf.worker_redirect_stdouts:
         app.log.redirect_stdouts(app.conf.worker_redirect_stdouts_level)
-    return app
+    return app, info
 
 
 def wait_for_broker(app):

@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 
-from . import frames
+from . import frames, hooks
 
 
 class Terminated(SystemExit):
@@ -73,6 +73,7 @@ class Execution:
     def __init__(self, app, hostname):
         self.app = app
         self.hostname = hostname
+        self.consumer = hooks.Consumer(app, hostname)
         self.accept = prepare_accept_content(app.conf.accept_content)
         transport = app.connection_for_write().transport
         self.broker_errors = (OperationalError, *transport.connection_errors, *transport.channel_errors)
@@ -82,7 +83,9 @@ class Execution:
         try:
             args, kwargs = delivery.decode(self.accept)
         except Exception as exc:  # whatever a serializer may raise: the message is at fault, not we
-            return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
+            return self._refused(delivery, exc)
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self.consumer, request=self._request(delivery))
         delivery.request.update(args=args, kwargs=kwargs, is_eager=False)
         task = self.app.tasks[delivery.name]
         try:
@@ -142,7 +145,7 @@ class Execution:
         try:
             delivery.decode(self.accept)
         except Exception as exc:  # as in `run`
-            return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
+            return self._refused(delivery, exc)
         if why in ("expired", "revoked", "terminated"):
             return self._revoked(delivery, why, signum=int(text) if why == "terminated" else None)
         if why == "time-limit":
@@ -169,15 +172,23 @@ class Execution:
         exc = NotRegistered(delivery.name)
         self.app.backend.mark_as_failure(delivery.id, exc, request=Context(delivery.request))
         signals.task_unknown.send(
-            sender=self, message=None, exc=exc, name=delivery.name, id=delivery.id)
+            sender=self.consumer, message=self._message(delivery), exc=exc, name=delivery.name, id=delivery.id)
         return frames.FAILURE, 0.0, {"exception": saferepr(exc)}
 
+    def _refused(self, delivery, exc):
+        """Its arguments can't be had (`Consumer.on_invalid_task`)."""
+        signals.task_rejected.send(sender=self.consumer, message=self._message(delivery), exc=exc)
+        return frames.REFUSED, 0.0, {"exception": saferepr(exc)}
+
     def _request(self, delivery):
-        message = Message(
+        return Request(
+            self._message(delivery), app=self.app, hostname=self.hostname, task=self.app.tasks[delivery.name])
+
+    def _message(self, delivery):
+        return Message(
             body=delivery.body, content_type=delivery.content_type, content_encoding=delivery.content_encoding,
             properties=delivery.properties, headers=delivery.request, accept=self.accept,
             delivery_info=delivery.request["delivery_info"])
-        return Request(message, app=self.app, hostname=self.hostname, task=self.app.tasks[delivery.name])
 
 
 @contextmanager

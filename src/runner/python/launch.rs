@@ -9,18 +9,20 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 14] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
     ("fairstalk_runner.execution", include_str!("execution.py")),
     ("fairstalk_runner.frames", include_str!("frames.py")),
+    ("fairstalk_runner.hooks", include_str!("hooks.py")),
     ("fairstalk_runner.inbox", include_str!("inbox.py")),
     ("fairstalk_runner.logs", include_str!("logs.py")),
     ("fairstalk_runner.panel", include_str!("panel.py")),
     ("fairstalk_runner.process", include_str!("process.py")),
     ("fairstalk_runner.results", include_str!("results.py")),
     ("fairstalk_runner.runner", include_str!("runner.py")),
+    ("fairstalk_runner.unsupported", include_str!("unsupported.py")),
     ("fairstalk_runner.zygote", include_str!("zygote.py")),
 ];
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 
-from . import frames, logs, results
+from . import frames, hooks, logs, results
 from .inbox import Inbox
 from .execution import Delivery, Execution, Terminated
 from .process import set_title
@@ -27,10 +27,11 @@ def start(app, sock, output, inbox, table, order, results_db):
         inbox = Inbox(inbox, table, order["slot"], order["tasks_max"])
         serve(app, frames.Channel(sock), inbox, order, results_db)
         status = 0
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         pass  # the worker is gone; the zygote kills us anyway
-    except Terminated:
+    except Terminated as exc:
         # What had to be tidied up is; the wait status is to tell how this process came to its end.
+        hooks.runner_ends(exc.code)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
     except BaseException:
@@ -56,8 +57,9 @@ def run_in_long_stretches():
 
 def serve(app, channel, inbox, order, results_db):
     from billiard.pool import soft_timeout_sighandler
-    from celery.concurrency.prefork import process_destructor, process_initializer
+    from celery.concurrency.prefork import process_initializer
 
+    hooks.after_fork()
     process_initializer(app, order["node"])
     logs.attach(channel)
     signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
@@ -89,7 +91,7 @@ def serve(app, channel, inbox, order, results_db):
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
         inbox.ended()
         channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
-    process_destructor(os.getpid(), 0)
+    hooks.runner_ends(0)
 
 
 def terminate(signum, frame):

@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 
-from . import application
+from . import application, hooks
 from .process import set_title
 
 #: Exit code for an application that can't be used (EX_CONFIG).
@@ -36,8 +36,8 @@ def main(boot, channel):
     channel.set_inheritable(False)
     started = time.monotonic()
     try:
-        app = application.load(boot)
-        from . import about, panel, results, runner  # noqa: F401  (imported here so that every runner shares it)
+        app, info = application.load(boot)
+        from . import about, panel, results, runner, unsupported  # noqa: F401  (so that every runner shares it)
 
         results_db = results.database(app, boot["server"])
         registry = application.registry(app, results_db) | {"commands": panel.commands()}
@@ -47,14 +47,14 @@ def main(boot, channel):
     gc.collect()
     gc.freeze()
     took = int((time.monotonic() - started) * 1000)
-    unfit = application.warnings(app, boot["broker"], boot["queues"]) + about.warnings(app)
+    unfit = application.warnings(app, boot["broker"], boot["queues"]) + about.warnings(app) + unsupported.warnings(app)
     ready = {"tasks": len(application.tasks(app)), "import_ms": took, "warnings": unfit}
     if boot["listener"] is None:
         ready["about"] = about.about(app, results_db)
     report(channel, {"ready": ready})
     if boot["listener"] is not None:
         listener = socket.socket(fileno=boot["listener"])
-        Zygote(app, listener, channel, registry, results_db).serve()
+        Zygote(app, info, listener, channel, registry, results_db).serve()
 
 
 def report(channel, message):
@@ -72,8 +72,11 @@ class Worker:
 
 
 class Zygote:
-    def __init__(self, app, listener, channel, registry, results_db):
+    def __init__(self, app, info, listener, channel, registry, results_db):
         self.app = app
+        self.info = info
+        self.life = hooks.Life(app, info)
+        self.orders = b""
         self.listener = listener
         self.channel = channel
         self.hello = json.dumps({"registry": registry}).encode() + b"\n"
@@ -83,7 +86,7 @@ class Zygote:
         self.selector = selectors.DefaultSelector()
 
     def serve(self):
-        """Until the supervisor closes its end of the channel."""
+        """Until the supervisor closes its end of the channel; never returns."""
         wake_read, wake_write = socket.socketpair()
         wake_read.setblocking(False)
         wake_write.setblocking(False)
@@ -91,17 +94,34 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
-        self.selector.register(self.channel, selectors.EVENT_READ, self.supervisor_gone)
+        self.selector.register(self.channel, selectors.EVENT_READ, self.hear)
         self.selector.register(wake_read, selectors.EVENT_READ, lambda: self.reap(wake_read))
         self.wake = (wake_read, wake_write)
         while True:
             for key, _ in self.selector.select():
                 key.data()
 
-    def supervisor_gone(self):
+    def hear(self):
+        """What the supervisor says."""
+        try:
+            data = self.channel.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+        *lines, self.orders = (self.orders + data).split(b"\n")
+        for line in lines:
+            {"ready": self.life.ready, "stopping": self.life.stopping}[json.loads(line)["order"]]()
+
+    def end(self):
+        """The supervisor is gone, or has no more use for this process. Never returns."""
         for pid in self.owners:
             kill_group(pid)
-        os._exit(0)
+        try:
+            self.life.gone()
+            sys.__stdout__.flush()
+        finally:
+            os._exit(0)
 
     def accept(self):
         sock, _ = self.listener.accept()
@@ -163,6 +183,7 @@ class Zygote:
 
     def fork(self, worker, order, fds):
         """Start one runner; the descriptors belong to it alone."""
+        hooks.before_fork(self.info)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
