@@ -4,6 +4,7 @@
 //! the dead letters, with a claim that was started for good, or it is acknowledged.
 
 pub mod answer;
+pub mod bars;
 pub mod connection;
 pub mod dead;
 pub mod error;
@@ -28,7 +29,7 @@ pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
-pub use filing::{Filing, Looked};
+pub use filing::{Filing, Kind as LaneKind, Looked};
 pub use keys::Keys;
 pub use letter::Reason;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

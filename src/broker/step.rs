@@ -28,6 +28,13 @@ pub enum Action {
     Front(Vec<u8>),
     /// To the front of its list, before what any tenant has there: for a stock worker, when nothing waits in lanes.
     List(Vec<u8>),
+    /// It waits until its task, whose rate is limited, may be started again.
+    Limit {
+        /// The message.
+        message: Vec<u8>,
+        /// Name of the task.
+        task: Rc<str>,
+    },
     /// Back to the end of its list (`Reject(requeue=True)`).
     Back(Vec<u8>),
     /// To the delayed set.
@@ -83,6 +90,8 @@ pub struct Claim {
     pub number: u64,
     /// The message.
     pub raw: Vec<u8>,
+    /// It has waited for the rate of its task, and this is a start of it.
+    pub in_turn: bool,
     /// Its task was started and must not be started again ([`super::start`]).
     pub started: bool,
 }
@@ -193,6 +202,7 @@ impl Stepper {
                 Action::Front(message) => ("front", message, String::new()),
                 Action::List(message) => ("list", message, String::new()),
                 Action::Back(message) => ("back", message, String::new()),
+                Action::Limit { message, task } => ("limit", message, task.to_string()),
                 Action::Delay { message, due } => ("delay", message, due.to_string()),
                 Action::Dead { message, entry } => ("dead", message, entry.clone()),
                 Action::Store => ("store", b"", String::new()),
@@ -233,7 +243,8 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
         let (number, waited) = (u64::from_redis_value(number).ok()?, f64::from_redis_value(waited).ok()?);
         let (flow, raw) = (flow_of(flow), bytes(raw)?);
-        claims.push(Claim { sequence, list: list.into(), flow, number, raw, started: false });
+        let (list, in_turn) = list.split_once('\u{1f}').map_or((&*list, false), |(list, _)| (list, true));
+        claims.push(Claim { sequence, list: list.into(), flow, number, raw, in_turn, started: false });
         waits.push(waited);
         sequence += 1;
     }

@@ -51,9 +51,9 @@ enum Command {
     Status(status::Args),
     Queues(queues::Args),
     Tenants(tenants::Args),
-    /// Have tenants wait; what they run goes on
+    /// Have tenants or queues wait; what runs of them goes on
     Pause(pause::Args),
-    /// Let paused tenants run again
+    /// Let paused tenants or queues run again
     Resume(pause::Args),
     Dead(dead::Args),
     HandBack(hand_back::Args),

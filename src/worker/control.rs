@@ -4,6 +4,7 @@
 //! worker's loop, between two events, so what they see is true for all of their run.
 
 use super::engine::{Engine, Event};
+use super::rates::rate_limit;
 use super::slots::RunnerState;
 use super::story;
 use super::work::{Phase, Terminated};
@@ -24,7 +25,8 @@ type Answer = Result<Value, String>;
 type Handler = fn(&mut Engine, &Arguments) -> Answer;
 
 /// All commands there are.
-const HANDLERS: &[(&str, Handler)] = &[("ping", ping), ("revoke", revoke), ("terminate", terminate)];
+const HANDLERS: &[(&str, Handler)] =
+    &[("ping", ping), ("revoke", revoke), ("terminate", terminate), ("rate_limit", rate_limit)];
 
 impl Engine {
     /// Begins to listen for commands.

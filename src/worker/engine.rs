@@ -7,6 +7,7 @@ use super::link::{Orders, Reports};
 use super::memory::Guard;
 use super::minute::Tally;
 use super::naming::Naming;
+use super::rates::Rates;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -79,6 +80,8 @@ pub struct Engine {
     pub(super) gaze: Gaze,
     /// What says whose a message is.
     pub(super) naming: Naming,
+    /// Tasks whose rate is limited.
+    pub(super) rates: Rates,
     /// What tenants have had lately.
     pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
@@ -108,7 +111,7 @@ impl Engine {
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
-        let naming = Naming::new(&start.config);
+        let (naming, rates) = (Naming::new(&start.config), Rates::new(&start.config));
         let mut engine = Engine {
             start,
             memory,
@@ -124,6 +127,7 @@ impl Engine {
             filings: Vec::new(),
             gaze: Gaze::default(),
             naming,
+            rates,
             tally: Tally::default(),
             expected: 10.0,
             claiming: Claiming::Yes,

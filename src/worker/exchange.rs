@@ -187,6 +187,8 @@ impl Engine {
             self.exchange.due_at = None;
             (self.look, self.gaze.wanted) = (true, true);
         }
+        let told = self.tell_rates().await;
+        self.absorb(told)?;
         let agreed = self.agree().await;
         self.absorb(agreed)?;
         let stepped = self.step().await;
@@ -247,6 +249,7 @@ impl Engine {
         exchange.number += 1;
         (self.look, self.gaze.wanted) = (true, true);
         self.naming.forget();
+        self.rates.forget();
         let again = self.exchange.leased;
         self.beat().await?;
         if let Some(connection) = &mut self.exchange.connection {

@@ -1,7 +1,7 @@
 //! What is new in the lists is read here, so that the next step can move it into its tenants' lanes.
 
 use super::engine::{Claiming, Engine};
-use crate::broker::{Filing, Looked};
+use crate::broker::{Filing, LaneKind, Looked};
 use crate::fairness::flow;
 use crate::message::Message;
 use std::rc::Rc;
@@ -79,16 +79,17 @@ impl Engine {
         // While nobody rings there is always reason to look.
         self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
         self.gaze.saw(&looked);
-        let Engine { exchange, naming, registry, filings, .. } = self;
+        let Engine { exchange, naming, rates, registry, filings, .. } = self;
         for looked in looked {
             let filing = Filing::new(looked, |list, raw| {
                 let queue = exchange.keys.queue_of(list);
                 match Message::parse(raw) {
                     Ok(message) => {
                         naming.see(registry.as_ref(), &message, queue);
-                        naming.flow(registry.as_ref(), &message, queue)
+                        let flow = naming.flow(registry.as_ref(), &message, queue);
+                        LaneKind { flow, limited: rates.limited(&message.headers.task) }
                     }
-                    Err(_) => flow::of_queue(queue), // whoever claims it sees for himself
+                    Err(_) => flow::of_queue(queue).into(), // whoever claims it sees for himself
                 }
             });
             filings.extend(filing);

@@ -5,7 +5,7 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store, start,
+    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Settlement, Step, StepReply, Store, start,
 };
 use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
@@ -77,6 +77,7 @@ impl Stage {
             cursor: 0,
             unseen: true,
             epoch: 0,
+            task: |_| None,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -161,6 +162,8 @@ pub struct Owner {
     pub unseen: bool,
     /// Number of the answer by which it says whose a message is.
     pub epoch: u64,
+    /// Of which task a message is, if its rate is limited.
+    pub task: fn(&[u8]) -> Option<&'static str>,
 }
 
 impl Owner {
@@ -233,7 +236,10 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| flow_of(list, &message))
+        Filing::new(looked, |list, message| LaneKind {
+            flow: flow_of(list, &message),
+            limited: (self.task)(&message).map(Into::into),
+        })
     }
 
     /// A step of an owner that has its lease.

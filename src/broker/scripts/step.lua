@@ -11,13 +11,15 @@
 --      13 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
---         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
+--         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
+--         kind of each message as two bytes
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
---       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
+--       'limit' (note = task: it waits for the next start of that task); 'delay' (note = due, ms);
+--       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
---       {list, flow, claim number, how long it waited in lanes (ms), message, …}, {{list, message, …}, …}: what was
---       looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
+--       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
+--       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
 --       epoch or -1 if it was not read, number of the latest revocation or 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
@@ -99,6 +101,12 @@ if settlements > 0 then
         refilled = true
       elseif action == 'list' then call('RPUSH', list_of(line), message)
       elseif action == 'back' then call('LPUSH', list_of(line), message)
+      elseif action == 'limit' then
+        -- What was claimed unseen came before all that was seen; of that there may be much, in its order.
+        local limited = list_of(line) .. RATE .. ARGV[settled[i] + 6]
+        if string.find(value, '^[^%z]*%z%z') then put_front(flow, limited, message, claimed_nth)
+        else put_back(flow, limited, {message}) end
+        refilled = true
       elseif action == 'delay' then
         call('HSET', delayed_messages, claim, list_of(line) .. '\0' .. flow .. '\0' .. message)
         call('ZADD', delayed, note, claim)
@@ -152,9 +160,9 @@ local answered, filings = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
 at = at + 2
 for _ = 1, filings do
   local list, messages, kinds = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
-  local whose = ARGV[at + 5 + 2 * kinds]
+  local whose = ARGV[at + 5 + 3 * kinds]
   local names, parts = {}, {}
-  for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 3 + 2 * kind], {} end
+  for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 2 + 3 * kind], {} end
   meet(names)
   -- Nothing is filed by an answer that has been replaced: of one user some would be here and some there.
   if answered >= epoch and ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
@@ -164,12 +172,14 @@ for _ = 1, filings do
       part[#part + 1] = message
     end
     for kind = 1, kinds do
-      put_back(names[kind], list, parts[kind])
-      grant(names[kind], ARGV[at + 4 + 2 * kind])
+      local task = ARGV[at + 4 + 3 * kind]
+      refilled = refilled or task ~= ''
+      put_back(names[kind], task == '' and list or list .. RATE .. task, parts[kind])
+      grant(names[kind], ARGV[at + 3 + 3 * kind])
     end
   end
   call('HDEL', intake, list)
-  at = at + 6 + 2 * kinds
+  at = at + 6 + 3 * kinds
 end
 
 -- Claim.
@@ -184,7 +194,8 @@ local function claim(line, flow, charge, waited, message)
   hold[n + 1], hold[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
   -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
   scores[n + 1], scores[n + 2] = time[1], name
-  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = list, flow, number, waited, message
+  local from = string.find(line, RATE, 1, true) and line or list
+  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = from, flow, number, waited, message
   sequence, want = sequence + 1, want - 1
 end
 
@@ -195,8 +206,43 @@ local function free_slots()
   return free
 end
 
+-- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
+-- many, the next step goes on with it.
+local unsorted = false
+
+local function first_ready(count)
+  local flows = call('ZRANGE', ready, 0, count - 1)
+  if not bars then return flows end
+  for _ = 1, 5 do
+    local shut = {}
+    meet(flows)
+    for _, flow in ipairs(flows) do
+      if not tenants[flow] or not may_run(tenants[flow]) then
+        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
+      end
+    end
+    if #shut == 0 then return flows end
+    call('ZREM', ready, unpack(shut))
+    remember()
+    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
+  end
+  unsorted = true
+  return flows
+end
+
+-- How many messages may be taken of a line now: of a limited task one, and then the next one not before its time.
+local function take(line, most)
+  if opens(line) > now then return 0 end
+  local rate = rate_of(line)
+  if not rate then return most end
+  rate.z = now + rate.i
+  set_bar('task:' .. string.match(line, RATE .. '(.*)$'), string.format('%.3f %.3f', rate.i, rate.z))
+  return 1
+end
+
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
--- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
+-- expected to take. None but the first `want` can come to be served, since each claim moves one of them back. Returns
+-- whether somebody was chosen who could then not be served, so that others may be.
 local function serve()
   -- Of those this step has changed the sorted set doesn't know yet.
   local candidates, more = {}, want
@@ -207,15 +253,16 @@ local function serve()
   -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
   local reserved = tonumber(ARGV[12])
   if reserved > 0 then more = more + 100 end
-  for _, flow in ipairs(call('ZRANGE', ready, 0, more - 1)) do candidates[#candidates + 1] = flow end
+  for _, flow in ipairs(first_ready(more)) do candidates[#candidates + 1] = flow end
   meet(candidates)
   local free = reserved > 0 and free_slots() or math.huge
-  local charges, shares, taken = {}, {}, {}
+  local charges, shares, taken, short = {}, {}, {}, false
   for _ = 1, want do
     local first
     for _, flow in ipairs(candidates) do
       local tenant = tenants[flow]
-      if tenant and tenant.n > (taken[flow] or 0) and may_run(tenant) and (free > reserved or tenant.r == 0) and
+      if tenant and (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
+        (free > reserved or tenant.r == 0) and
         (not first or tenant.v < tenants[first].v or tenant.v == tenants[first].v and flow < first) then
         first = flow
       end
@@ -236,21 +283,28 @@ local function serve()
     local charge = string.format('%.3f', charges[flow])
     for _, line in ipairs(by_turn(tenant)) do
       if left == 0 then break end
-      local messages, waits = pop(flow, line, left)
-      for i, message in ipairs(messages) do
-        claim(line, flow, charge, waits[i], message)
-        left = left - 1
+      local open = take(line, left)
+      if open > 0 then
+        local messages, waits = pop(flow, line, open)
+        for i, message in ipairs(messages) do
+          claim(line, flow, charge, waits[i], message)
+          left = left - 1
+        end
+        tenant.o = next(tenant.l, next(tenant.l)) and line or nil
       end
-      tenant.o = next(tenant.l, next(tenant.l)) and line or nil
     end
-    tenant.r = tenant.r - left
+    -- Another may have had the one start of a limited task.
+    tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
   end
+  return short
 end
 
 if want > 0 then
   meet({})
   if throttled > 0 then let_run() end
-  if waiting > 0 then serve() end
+  for _ = 1, 10 do
+    if waiting <= 0 or want == 0 or not serve() then break end
+  end
 end
 
 -- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
@@ -274,9 +328,9 @@ local function lists_with_messages()
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)
-        if length > 0 then step[#step + 1] = {list = list, length = length, next = (cursor + i) % queues} end
+        if length > 0 and not is_paused(list) then step[#step + 1] = {list = list, length = length, next = (cursor + i) % queues} end
       end
-      found[#found + 1] = step
+      if #step > 0 then found[#found + 1] = step end
     end
   end
   return found
@@ -342,6 +396,7 @@ if throttled and throttled > 0 then
   local next_start = tonumber(call('ZRANGE', own('throttled'), 0, 0, 'WITHSCORES')[2] or now)
   next_due = math.min(next_due and tonumber(next_due) or next_start, next_start)
 end
+if unsorted then next_due = now end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
