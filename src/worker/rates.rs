@@ -86,8 +86,8 @@ pub(super) fn rate_limit(engine: &mut Engine, arguments: &Arguments) -> Result<V
         if number.trim().parse::<f64>().is_ok_and(|number| number.is_finite()) && !["", "s", "m", "h"].contains(&unit) {
             return Err(format!("KeyError({})", quoted(unit)));
         }
-        let cause = quoted(&format!("could not convert string to float: {}", quoted(number)));
-        return Ok(json!({"error": format!("Invalid rate limit string: ValueError({cause})")}));
+        let cause = format!("could not convert string to float: {}", quoted(number));
+        return Ok(json!({"error": format!("Invalid rate limit string: ValueError(\"{cause}\")")}));
     };
     let registered = engine.registry.as_ref().is_some_and(|registry| registry.tasks.contains_key(task));
     if !registered && !engine.start.config.tasks.contains_key(task) {
