@@ -184,3 +184,21 @@ pub(crate) async fn named_by(config: &Config, connection: &mut Connection, keys:
     let kept = answer::read(connection, keys).await?;
     Ok(naming(config, kept.answer.as_deref()))
 }
+
+/// How often it was found out or lost what says whose a message is, and whether it is lost now: something was deployed
+/// that it doesn't fit. Nothing of both where `[tenancy]` says it.
+///
+/// # Errors
+/// [`BrokerError`].
+pub(crate) async fn found_out(
+    config: &Config,
+    connection: &mut Connection,
+    keys: &Keys,
+) -> Result<(u64, bool), BrokerError> {
+    if config.tenancy.parameter.is_some() || config.tenancy.header.is_some() {
+        return Ok((0, false));
+    }
+    let kept = answer::read(connection, keys).await?;
+    let told = kept.answer.as_deref().and_then(|answer| serde_json::from_str::<Answer>(answer).ok());
+    Ok((kept.epoch, told.is_some_and(|answer| answer.name.is_none())))
+}
