@@ -115,6 +115,8 @@ pub struct Step<'a> {
     pub epoch: u64,
     /// What was looked at and is now known.
     pub filings: &'a [Filing],
+    /// Lists of which messages were looked at that are not known yet, and how many: the look begins behind them.
+    pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
     /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
@@ -127,8 +129,21 @@ impl<'a> Step<'a> {
     /// A step on behalf of a dead owner: settles what it held, claims and promotes nothing.
     pub fn settling(owner: &'a str, settlements: &'a [Settlement]) -> Step<'a> {
         let (sequence, want, cursor, look) = (0, 0, 0, 0);
-        let (epoch, filings, unseen, expected) = (0, &[], false, 0.0);
-        Step { owner, connection: None, sequence, want, cursor, settlements, epoch, filings, look, unseen, expected }
+        let (epoch, filings, at_hand, unseen, expected) = (0, &[], &[], false, 0.0);
+        Step {
+            owner,
+            connection: None,
+            sequence,
+            want,
+            cursor,
+            settlements,
+            epoch,
+            filings,
+            at_hand,
+            look,
+            unseen,
+            expected,
+        }
     }
 }
 
@@ -217,6 +232,10 @@ impl Stepper {
         invocation.arg(step.epoch).arg(step.filings.len());
         for filing in step.filings {
             filing.write(&self.policy, &mut invocation);
+        }
+        invocation.arg(step.at_hand.len());
+        for (list, messages) in step.at_hand {
+            invocation.arg(&**list).arg(messages);
         }
         let mut redis = connection.redis.clone();
         let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;

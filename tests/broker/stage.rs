@@ -78,6 +78,7 @@ impl Stage {
             unseen: true,
             epoch: 0,
             task: |_| None,
+            at_hand: Vec::new(),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -164,6 +165,8 @@ pub struct Owner {
     pub epoch: u64,
     /// Of which task a message is, if its rate is limited.
     pub task: fn(&[u8]) -> Option<&'static str>,
+    /// Of which lists it has so many messages that are not filed yet.
+    pub at_hand: Vec<(Rc<str>, usize)>,
 }
 
 impl Owner {
@@ -222,6 +225,7 @@ impl Owner {
             settlements,
             epoch: self.epoch,
             filings,
+            at_hand: &self.at_hand,
             look: 500,
             unseen: self.unseen,
             expected: 10.0,

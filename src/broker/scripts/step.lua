@@ -13,6 +13,8 @@
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
 --         kind of each message as two bytes
+--      then number of lists of which the caller has messages at hand that are not filed yet, and for each: list, how many;
+--         it looks at what is behind these
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
 --       'limit' (note = task: it waits for the next start of that task); 'delay' (note = due, ms);
@@ -166,7 +168,9 @@ for _ = 1, filings do
   meet(names)
   -- Nothing is filed by an answer that has been replaced: of one user some would be here and some there.
   if answered >= epoch and ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
-    for i, message in ipairs(call('RPOP', list, messages)) do
+    local popped = call('RPOP', list, messages)
+    if kinds == 1 then parts[1] = popped end -- a bulk job: by far the most messages are filed so
+    for i, message in ipairs(kinds > 1 and popped or {}) do
       local high, low = string.byte(whose, 2 * i - 1, 2 * i)
       local part = parts[high * 256 + low + 1]
       part[#part + 1] = message
@@ -180,6 +184,12 @@ for _ = 1, filings do
   end
   call('HDEL', intake, list)
   at = at + 6 + 3 * kinds
+end
+
+local at_hand = {}
+for _ = 1, tonumber(ARGV[at]) do
+  at_hand[ARGV[at + 1]] = tonumber(ARGV[at + 2])
+  at = at + 2
 end
 
 -- Claim.
@@ -378,9 +388,10 @@ if look > 0 then
   local share = math.ceil(look / math.max(1, #open))
   for _, place in ipairs(open) do
     local seen = {place.list}
-    local messages = call('LRANGE', place.list, -share, -1)
+    local behind = at_hand[place.list] or 0
+    local messages = call('LRANGE', place.list, -share - behind, -1 - behind)
     for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
-    looked[#looked + 1] = seen
+    if #messages > 0 then looked[#looked + 1] = seen end
     -- Without memory left this may fail: then others may look as well, which costs no more than time.
     redis.pcall('HSET', intake, place.list, owner .. '\0' .. (now + TURN))
   end
