@@ -77,6 +77,8 @@ async fn what_was_claimed_unseen_or_delayed_waits_for_its_turn_in_its_order() {
     let claims = owner.claim(3).await;
     assert!(claims.len() == 3 && claims.iter().all(|claim| !claim.in_turn));
     stage.push("q", &all[3..]).await;
+    // Another one files what came later before these are put aside.
+    self::owner(&mut stage, "two").await.file().await;
     let mut started = raws(&owner.step(3, &claims.iter().map(park).collect::<Vec<_>>()).await.claims);
     let due = stage.now().await - 1;
     for _ in 1..all.len() {
