@@ -10,6 +10,9 @@ const TAIL: usize = 64;
 /// Kinds in one filing at most: each costs the script a few microseconds.
 const KINDS_MAX: usize = 100;
 
+/// Messages in one filing at most.
+const MESSAGES_MAX: usize = 500;
+
 /// What decides about the lane of a message, besides its list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kind {
@@ -47,18 +50,23 @@ pub struct Filing {
 }
 
 impl Filing {
-    /// Sorts what was looked at; `kind` says of what kind a message of a list is. What would be more kinds than one script
-    /// call should touch is left for the next look. `None` if there was nothing.
-    pub fn new<K: Into<Kind>>(looked: Looked, mut kind: impl FnMut(&str, Vec<u8>) -> K) -> Option<Filing> {
+    /// Sorts what was looked at; `kind` says of what kind a message of a list is. What would be more kinds, or messages,
+    /// than one script call should touch comes back unread. `None` if there was nothing.
+    pub fn new<K: Into<Kind>>(looked: Looked, mut kind: impl FnMut(&str, Vec<u8>) -> K) -> Option<(Filing, Looked)> {
         let tail = |message: &[u8]| message[message.len().saturating_sub(TAIL)..].to_vec();
         let first = tail(looked.messages.first()?);
+        let mut rest = Looked { list: Rc::clone(&looked.list), messages: Vec::new() };
+        let mut messages = looked.messages.into_iter();
         let (mut last, mut kinds, mut whose) = (Vec::new(), Vec::<Kind>::new(), Vec::new());
-        for message in looked.messages {
+        while let Some(message) = messages.next() {
             let end = tail(&message);
+            let spare = (kinds.len() == KINDS_MAX).then(|| message.clone());
             let own = kind(&looked.list, message).into();
             // Most often it is the one of the message before.
             let known = kinds.iter().rposition(|kind| *kind == own);
-            if known.is_none() && kinds.len() == KINDS_MAX {
+            if let Some(spare) = spare.filter(|_| known.is_none()) {
+                rest.messages.push(spare);
+                rest.messages.extend(messages);
                 break;
             }
             let place = known.unwrap_or(kinds.len());
@@ -67,8 +75,12 @@ impl Filing {
             }
             last = end;
             whose.push(u16::try_from(place).unwrap_or(u16::MAX));
+            if whose.len() == MESSAGES_MAX {
+                rest.messages.extend(messages);
+                break;
+            }
         }
-        Some(Filing { list: looked.list, first, last, kinds, whose })
+        Some((Filing { list: looked.list, first, last, kinds, whose }, rest))
     }
 
     pub(super) fn write(&self, policy: &Policy, invocation: &mut ScriptInvocation<'_>) {

@@ -49,7 +49,10 @@ impl Gaze {
 
     /// How many messages to look at.
     fn reach(&self) -> usize {
-        (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX)
+        let at_hand: usize = self.at_hand.iter().map(|seen| seen.messages.len()).sum();
+        // One at least: with a look the list stays this worker's.
+        let reach = (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX);
+        reach.saturating_sub(at_hand.saturating_sub(reach)).max(1)
     }
 
     fn saw(&mut self, looked: &[Looked]) {
@@ -90,10 +93,13 @@ impl Engine {
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
         for seen in looked {
             // Behind so many there are likely more: these are read while Redis shows them.
-            if seen.messages.len() >= LONG {
-                gaze.at_hand.push(seen);
-            } else {
-                filings.extend(sorted(&exchange.keys, naming, rates, registry.as_ref(), seen));
+            match gaze.at_hand.iter_mut().find(|rest| rest.list == seen.list) {
+                Some(rest) => rest.messages.extend(seen.messages),
+                None if seen.messages.len() >= LONG => gaze.at_hand.push(seen),
+                None => {
+                    let sorted = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen);
+                    filings.extend(sorted.map(|(filing, _)| filing)); // too few for too many kinds
+                }
             }
         }
     }
@@ -104,14 +110,14 @@ impl Engine {
     }
 }
 
-/// Whose the messages are that were looked at, and which are of limited tasks.
+/// Whose the messages are that were looked at, and which are of limited tasks; and what is left for another step.
 pub(super) fn sorted(
     keys: &Keys,
     naming: &mut Naming,
     rates: &Rates,
     registry: Option<&Registry>,
     looked: Looked,
-) -> Option<Filing> {
+) -> Option<(Filing, Looked)> {
     Filing::new(looked, |list, raw| {
         let queue = keys.queue_of(list);
         match Message::parse(raw) {

@@ -3,7 +3,7 @@
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
 use super::lanes::sorted;
-use crate::broker::{Action, Filing, Step, StepReply};
+use crate::broker::{Action, Filing, Looked, Step, StepReply};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -67,14 +67,16 @@ impl Engine {
         let keys = &exchange.keys;
         let read = async {
             tokio::task::yield_now().await; // until the call is sent
-            at_hand.into_iter().filter_map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen)).collect()
+            at_hand.into_iter().filter_map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen)).unzip()
         };
-        let (reply, read): (_, Vec<Filing>) = tokio::join!(exchange.stepper.call(connection, &step), read);
+        let (reply, (read, rest)): (_, (Vec<Filing>, Vec<Looked>)) =
+            tokio::join!(exchange.stepper.call(connection, &step), read);
         let reply = reply?.ok_or(Trouble::LeaseLost)?;
         for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
             self.tally.end(settlement.sequence, Instant::now());
         }
         self.filings = read;
+        self.gaze.at_hand = rest.into_iter().filter(|rest| !rest.messages.is_empty()).collect();
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {
             exchange.revoked.catch_up(connection).await?;

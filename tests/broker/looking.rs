@@ -1,7 +1,7 @@
 //! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
 
-use crate::stage::{Owner, Stage, ack, front, messages, raws, settled};
-use fairstalk::broker::{Action, Filing, StepReply};
+use crate::stage::{Owner, Stage, ack, flow_of, front, messages, raws, settled};
+use fairstalk::broker::{Action, Filing, Looked, StepReply};
 use std::time::Duration;
 
 /// A look without a claim.
@@ -228,4 +228,24 @@ async fn a_look_goes_on_behind_what_is_at_hand() {
     }
     assert_eq!(claimed, all);
     stage.census().await.places();
+}
+
+#[test]
+fn what_one_filing_should_not_touch_comes_back_unread() {
+    let looked = |messages: Vec<Vec<u8>>| Looked { list: "q".into(), messages };
+    let split = |messages: &[Vec<u8>]| {
+        let mut read = 0;
+        let kind = |list: &str, message: Vec<u8>| {
+            read += 1;
+            flow_of(list, &message)
+        };
+        let (_, rest) = Filing::new(looked(messages.to_vec()), kind).unwrap();
+        (read, rest.messages)
+    };
+    let many: Vec<_> = (0..150).flat_map(|user| messages(&format!("u{user}"), 1)).collect();
+    assert_eq!(split(&many), (101, many[100..].to_vec()), "a hundred kinds");
+    let bulk = messages("u", 700);
+    assert_eq!(split(&bulk), (500, bulk[500..].to_vec()));
+    assert_eq!(split(&bulk[..500]), (500, Vec::new()));
+    assert!(Filing::new(looked(Vec::new()), |list, _| flow_of(list, b"")).is_none());
 }

@@ -244,6 +244,7 @@ impl Owner {
             flow: flow_of(list, &message),
             limited: (self.task)(&message).map(Into::into),
         })
+        .map(|(filing, _)| filing)
     }
 
     /// A step of an owner that has its lease.
