@@ -24,6 +24,7 @@ pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
 pub use redis_url::without_password;
 pub use units::{parse_duration, parse_rate, show_duration, show_size};
+pub use workers::{CONCURRENCY, Concurrency};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,7 +88,9 @@ pub struct Workers {
     /// Worker processes; `"auto"` = cores; default 2.
     pub processes: u32,
     /// Slots (tasks at once) in each; `"auto"` = 2 x cores / processes, at least 1; default 4.
-    pub concurrency: u32,
+    pub concurrency: Concurrency,
+    /// Slots above the fewest that nothing had use for so long are taken back; default 30 s.
+    pub shrink_after: Duration,
     /// Node name pattern, `%i` = number of the worker, `%h` = host name; default `worker%i@%h`.
     pub name: String,
     /// How long running tasks may take to finish after TERM; default 60 s.
@@ -358,23 +361,6 @@ impl Config {
         self.workers.memory_limit.is_some()
             || !self.memory_limits.is_empty()
             || self.tasks.values().any(|task| task.memory_limit.is_some())
-    }
-}
-
-impl Workers {
-    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
-    pub fn node_name(&self, worker: u32, host: &str) -> String {
-        let mut name = String::new();
-        let mut rest = self.name.chars();
-        while let Some(c) = rest.next() {
-            match if c == '%' { rest.next() } else { None } {
-                Some('i') => name.push_str(&worker.to_string()),
-                Some('h') => name.push_str(host),
-                Some(other) => name.push(other),
-                None => name.push(c),
-            }
-        }
-        name
     }
 }
 

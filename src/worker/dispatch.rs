@@ -9,6 +9,7 @@ use super::story;
 use super::tail::Tail;
 use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Claim, Reason, Settlement};
+use crate::celery::stamps;
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::results::State;
@@ -70,7 +71,7 @@ impl Engine {
             phase: Phase::Python,
         };
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
-        let revoked = self.exchange.revoked.contains(&work.message.headers.id);
+        let revoked = self.is_revoked(&work.message);
         let limited = self.rates.limited(&work.message.headers.task).filter(|_| !in_turn);
         match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
             plan @ (Plan::Python | Plan::Command(_)) => match (limited, plan) {
@@ -117,6 +118,14 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Whether a task was taken back, by its id or by a stamp it bears.
+    fn is_revoked(&self, message: &Message) -> bool {
+        let revoked = &self.exchange.revoked;
+        revoked.contains(&message.headers.id)
+            || revoked.has_stamps()
+                && stamps::of_headers(message.headers_json()).iter().any(|mark| revoked.contains(mark))
     }
 
     /// Too late, or taken back: not run, and whoever waits for the result is told.

@@ -6,8 +6,8 @@
 use super::engine::Engine;
 use super::exchange::Trouble;
 use crate::broker::bars::limit_tasks;
+use crate::celery::python::quoted;
 use crate::celery::request::Arguments;
-use crate::celery::revocation::quoted;
 use crate::config::{Config, parse_rate};
 use crate::runner::python::Registry;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ impl Engine {
 }
 
 /// Celery's `rate_limit` (`celery/worker/control.py`), with its answers; here the rate is that of the whole fleet.
-pub(super) fn rate_limit(engine: &mut Engine, arguments: &Arguments) -> Result<Value, String> {
+pub(super) fn set_rate(engine: &mut Engine, arguments: &Arguments) -> Result<Value, String> {
     let task = arguments.get("task_name").and_then(Value::as_str).unwrap_or_default();
     let text = match arguments.get("rate_limit") {
         Some(Value::String(text)) => text.clone(),

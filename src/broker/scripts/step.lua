@@ -21,8 +21,9 @@
 --       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
---       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
---       epoch or -1 if it was not read, number of the latest revocation or 0},
+--       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked
+--       at whose turn another worker has, or -1, the present epoch or -1 if it was not read, number of the latest
+--       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -216,29 +217,8 @@ local function free_slots()
   return free
 end
 
--- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
--- many, the next step goes on with it.
-local unsorted = false
-
-local function first_ready(count)
-  local flows = call('ZRANGE', ready, 0, count - 1)
-  if not bars then return flows end
-  for _ = 1, 5 do
-    local shut = {}
-    meet(flows)
-    for _, flow in ipairs(flows) do
-      if not tenants[flow] or not may_run(tenants[flow]) then
-        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
-      end
-    end
-    if #shut == 0 then return flows end
-    call('ZREM', ready, unpack(shut))
-    remember()
-    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
-  end
-  unsorted = true
-  return flows
-end
+-- Messages left in lanes, if slots are what they wait for.
+local behind = 0
 
 -- How many messages may be taken of a line now: of a limited task one, and then the next one not before its time.
 local function take(line, most)
@@ -305,6 +285,10 @@ local function serve()
     end
     -- Another may have had the one start of a limited task.
     tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
+  end
+  -- Each claim has used up one candidate at most, so if more tenants could be served, one of them is among these.
+  for _, flow in ipairs(candidates) do
+    if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
   end
   return short
 end
@@ -388,8 +372,8 @@ if look > 0 then
   local share = math.ceil(look / math.max(1, #open))
   for _, place in ipairs(open) do
     local seen = {place.list}
-    local behind = at_hand[place.list] or 0
-    local messages = call('LRANGE', place.list, -share - behind, -1 - behind)
+    local skip = at_hand[place.list] or 0
+    local messages = call('LRANGE', place.list, -share - skip, -1 - skip)
     for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
     if #messages > 0 then looked[#looked + 1] = seen end
     -- Without memory left this may fail: then others may look as well, which costs no more than time.
@@ -411,4 +395,4 @@ if unsorted then next_due = now end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0}
+  epoch or -1, revoked or 0, behind}

@@ -78,6 +78,8 @@ def registry(app, results_in_worker):
     """What the daemon has to know of the application, as one JSON-able mapping."""
     return {
         "timezone": str(app.conf.timezone),
+        "time_limit": app.conf.task_time_limit,
+        "soft_time_limit": app.conf.task_soft_time_limit,
         "results_db": results_in_worker,
         "results_prefix": None if results_in_worker is None else results_prefix(app.backend),
         "tasks": {name: describe(task) for name, task in app.tasks.items()},
