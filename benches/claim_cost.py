@@ -28,9 +28,10 @@ class Owner:
         client.flushall()
         # CPU seconds of all calls and of the longest since `forget`.
         self.spent = self.longest = 0.0
-        common = (SCRIPTS / "tenants.lua").read_text()
+        parts = {"step": ("step", "claim"), "beat": ("beat",), "leave": ("leave",)}
         self.scripts = {
-            name: client.script_load(common + (SCRIPTS / f"{name}.lua").read_text()) for name in ("step", "beat", "leave")
+            script: client.script_load("".join((SCRIPTS / f"{name}.lua").read_text() for name in ("tenants", *names)))
+            for script, names in parts.items()
         }
         self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16, 3600)
 
@@ -53,7 +54,7 @@ class Owner:
         settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
         reply = self.call(
             "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, want, len(self.held), *settlements, 0, *filing,
-            0, 0
+            0, 0, 0
         )
         flows = reply[4][1::5]
         self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))
@@ -75,7 +76,7 @@ class Owner:
         self.client.lpush(queue, *batch)
         place = {flow: at for at, flow in enumerate(dict.fromkeys(line))}
         whose = b"".join(place[flow].to_bytes(2, "big") for flow in line)
-        shares = [part for flow in place for part in (flow, "")]
+        shares = [part for flow in place for part in (flow, "", "")]
         self.step(filing=(1, queue, len(batch), batch[0][-64:], batch[-1][-64:], len(place), *shares, whose))
 
 

@@ -14,7 +14,8 @@ local function key(name) return prefix .. name end
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
 -- Lanes belong to a fleet, the workers that consume the same queues; there may be several. A line is a list, or a list
--- with '\031due' behind it: messages whose time has come, which run before the others.
+-- with '\031due' behind it: messages whose time has come, which run before the others; or with '\031rate\031' and a
+-- task, which waited for its rate.
 local lines, due_lines = {}, {}
 for _, tenants_key in ipairs(call('KEYS', key('fairstalk:*:tenants'))) do
   local fleet, tenants = string.sub(tenants_key, 1, -#'tenants' - 1), call('HGETALL', tenants_key)
@@ -25,7 +26,7 @@ for _, tenants_key in ipairs(call('KEYS', key('fairstalk:*:tenants'))) do
       of[#of + 1] = {list = list_of(line), lane = fleet .. 'lane:' .. line .. '\031' .. flow}
     end
   end
-  for _, name in ipairs({'tenants', 'ready', 'slots', 'throttled'}) do call('DEL', fleet .. name) end
+  for _, name in ipairs({'tenants', 'ready', 'slots', 'throttled', 'shut'}) do call('DEL', fleet .. name) end
 end
 local waiting = 0
 for _, of in ipairs({lines, due_lines}) do

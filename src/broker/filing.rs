@@ -7,8 +7,26 @@ use std::rc::Rc;
 /// Bytes of a message's end by which the script knows it again. Kombu writes `delivery_tag`, a random UUID, last.
 const TAIL: usize = 64;
 
-/// Flows in one filing at most: each costs the script a few microseconds.
-const FLOWS_MAX: usize = 100;
+/// Kinds in one filing at most: each costs the script a few microseconds.
+const KINDS_MAX: usize = 100;
+
+/// Messages in one filing at most.
+const MESSAGES_MAX: usize = 500;
+
+/// What decides about the lane of a message, besides its list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kind {
+    /// Whose task it is: name of the flow.
+    pub flow: Rc<str>,
+    /// The task, if its rate is limited.
+    pub limited: Option<Rc<str>>,
+}
+
+impl From<Rc<str>> for Kind {
+    fn from(flow: Rc<str>) -> Kind {
+        Kind { flow, limited: None }
+    }
+}
 
 /// Messages at the front of one list, the oldest first. They are still there.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,48 +37,57 @@ pub struct Looked {
     pub messages: Vec<Vec<u8>>,
 }
 
-/// Says whose the messages of a look are; the next step moves them into lanes.
+/// Says of what kind the messages of a look are; the next step moves them into lanes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filing {
     /// The list.
     pub list: Rc<str>,
     first: Vec<u8>,
     last: Vec<u8>,
-    flows: Vec<Rc<str>>,
-    /// For each message, the oldest first, its place in `flows`.
+    kinds: Vec<Kind>,
+    /// For each message, the oldest first, its place in `kinds`.
     whose: Vec<u16>,
 }
 
 impl Filing {
-    /// Sorts what was looked at; `flow` says whose a message of a list is. What would be more flows than one script call
-    /// should touch is left for the next look. `None` if there was nothing.
-    pub fn new(looked: Looked, mut flow: impl FnMut(&str, Vec<u8>) -> Rc<str>) -> Option<Filing> {
+    /// Sorts what was looked at; `kind` says of what kind a message of a list is. What would be more kinds, or messages,
+    /// than one script call should touch comes back unread. `None` if there was nothing.
+    pub fn new<K: Into<Kind>>(looked: Looked, mut kind: impl FnMut(&str, Vec<u8>) -> K) -> Option<(Filing, Looked)> {
         let tail = |message: &[u8]| message[message.len().saturating_sub(TAIL)..].to_vec();
         let first = tail(looked.messages.first()?);
-        let (mut last, mut flows, mut whose) = (Vec::new(), Vec::<Rc<str>>::new(), Vec::new());
-        for message in looked.messages {
+        let mut rest = Looked { list: Rc::clone(&looked.list), messages: Vec::new() };
+        let mut messages = looked.messages.into_iter();
+        let (mut last, mut kinds, mut whose) = (Vec::new(), Vec::<Kind>::new(), Vec::new());
+        while let Some(message) = messages.next() {
             let end = tail(&message);
-            let own = flow(&looked.list, message);
+            let spare = (kinds.len() == KINDS_MAX).then(|| message.clone());
+            let own = kind(&looked.list, message).into();
             // Most often it is the one of the message before.
-            let known = flows.iter().rposition(|flow| *flow == own);
-            if known.is_none() && flows.len() == FLOWS_MAX {
+            let known = kinds.iter().rposition(|kind| *kind == own);
+            if let Some(spare) = spare.filter(|_| known.is_none()) {
+                rest.messages.push(spare);
+                rest.messages.extend(messages);
                 break;
             }
-            let place = known.unwrap_or(flows.len());
+            let place = known.unwrap_or(kinds.len());
             if known.is_none() {
-                flows.push(own);
+                kinds.push(own);
             }
             last = end;
             whose.push(u16::try_from(place).unwrap_or(u16::MAX));
+            if whose.len() == MESSAGES_MAX {
+                rest.messages.extend(messages);
+                break;
+            }
         }
-        Some(Filing { list: looked.list, first, last, flows, whose })
+        Some((Filing { list: looked.list, first, last, kinds, whose }, rest))
     }
 
     pub(super) fn write(&self, policy: &Policy, invocation: &mut ScriptInvocation<'_>) {
         invocation.arg(&*self.list).arg(self.whose.len()).arg(&self.first[..]).arg(&self.last[..]);
-        invocation.arg(self.flows.len());
-        for flow in &self.flows {
-            invocation.arg(&**flow).arg(granted(policy, flow));
+        invocation.arg(self.kinds.len());
+        for Kind { flow, limited } in &self.kinds {
+            invocation.arg(&**flow).arg(granted(policy, flow)).arg(limited.as_deref().unwrap_or(""));
         }
         let whose: Vec<u8> = self.whose.iter().flat_map(|place| place.to_be_bytes()).collect();
         invocation.arg(whose);

@@ -1,5 +1,6 @@
 //! What the reading commands ask Redis. Nothing here changes anything.
 
+use super::bars::bars;
 use super::connection::unexpected;
 use super::keys::PRIORITY_SUFFIXES;
 use super::{BrokerError, Connection, Keys};
@@ -19,6 +20,8 @@ pub struct QueueFigures {
     pub waiting: u64,
     /// Of these, by kombu's priority step (0, 3, 6, 9).
     pub by_priority: [u64; 4],
+    /// Nothing of it is claimed until it is resumed.
+    pub paused: bool,
 }
 
 /// A tenant that waits or runs, or a queue's messages that name no tenant.
@@ -55,6 +58,8 @@ pub struct LineFigures {
     pub list: String,
     /// They were delayed and their time has come: they run before the others of their list.
     pub due: bool,
+    /// The task whose rate is limited and that they are all of, if they wait for it.
+    pub task: Option<String>,
     /// How many.
     pub waiting: u64,
     /// Since when the oldest of them waits here, milliseconds since 1970.
@@ -123,13 +128,15 @@ pub async fn queues(connection: &mut Connection, keys: &Keys) -> Result<Vec<Queu
     for line in tenants(connection, keys).await?.into_iter().flat_map(|tenant| tenant.lines) {
         *in_lanes.entry(line.list).or_default() += line.waiting;
     }
+    let paused = bars(connection, keys).await?.queues;
     let figures = keys.queues.iter().zip(lengths.as_chunks::<{ PRIORITY_SUFFIXES.len() }>().0);
     let figures = figures.map(|(queue, lengths)| {
         let mut by_priority = *lengths;
         for (count, list) in by_priority.iter_mut().zip(keys.lists(queue)) {
             *count += in_lanes.get(&list).copied().unwrap_or(0);
         }
-        QueueFigures { queue: queue.clone(), waiting: by_priority.iter().sum(), by_priority }
+        let (waiting, paused) = (by_priority.iter().sum(), paused.contains(queue));
+        QueueFigures { queue: queue.clone(), waiting, by_priority, paused }
     });
     Ok(figures.collect())
 }
@@ -159,9 +166,10 @@ pub async fn tenants(connection: &mut Connection, keys: &Keys) -> Result<Vec<Ten
 
 fn figures(flow: String, kept: Kept) -> TenantFigures {
     let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting, t: marks })| {
-        let (list, due) = line.split_once('\u{1f}').map_or((&*line, false), |(list, _)| (list, true));
+        let mut parts = line.splitn(3, '\u{1f}');
+        let (list, due) = (parts.next().unwrap_or_default().to_owned(), parts.next() == Some("due"));
         let since = marks.as_chunks::<2>().0.iter().map(|[_, since]| *since).min();
-        LineFigures { list: list.to_owned(), due, waiting, since }
+        LineFigures { list, due, task: parts.next().map(str::to_owned), waiting, since }
     });
     TenantFigures {
         flow,

@@ -139,6 +139,11 @@ impl Keys {
         self.of_fleet("paused")
     }
 
+    /// Queues that are paused, and tasks whose rate is limited.
+    pub fn bars(&self) -> String {
+        self.of_fleet("bars")
+    }
+
     /// Changes when lanes have filled in a way that changes no list.
     pub fn ring(&self) -> String {
         self.key("fairstalk:ring")

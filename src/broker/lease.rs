@@ -275,13 +275,13 @@ impl Place<'_> {
 fn claim(keys: &Keys, sequence: u64, place: &Place<'_>, kept: &[u8]) -> Claim {
     let (list, flow, number) = (place.list.into(), flow_of(place.flow.to_owned()), place.number);
     if let Some(raw) = kept.strip_prefix(b"\0") {
-        return Claim { sequence, list, flow, number, raw: raw.to_vec(), started: true };
+        return Claim { sequence, list, flow, number, raw: raw.to_vec(), in_turn: false, started: true };
     }
     let queue = keys.queue_of(place.list);
     let escapes = queue.matches(['"', '\\']).count();
     let tail = queue.len() + escapes + r#", "", ""]"#.len();
     let raw = kept.get(1..kept.len().saturating_sub(tail)).unwrap_or_default().to_vec();
-    Claim { sequence, list, flow, number, raw, started: false }
+    Claim { sequence, list, flow, number, raw, in_turn: false, started: false }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -5,6 +5,7 @@
 
 pub mod anew;
 pub mod answer;
+pub mod bars;
 pub mod connection;
 pub mod dead;
 pub mod delayed;
@@ -30,7 +31,7 @@ pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
-pub use filing::{Filing, Looked};
+pub use filing::{Filing, Kind as LaneKind, Looked};
 pub use keys::Keys;
 pub use letter::Reason;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

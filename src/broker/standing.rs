@@ -1,5 +1,6 @@
 //! Where one tenant stands among the others, for `fairstalk tenants --explain`. Nothing here changes anything.
 
+use super::bars::{Bars, bars};
 use super::keys::PRIORITY_SUFFIXES;
 use super::{BrokerError, Connection, Keys};
 
@@ -23,6 +24,8 @@ pub struct Standing {
     pub paused: bool,
     /// Its messages that wait for their time.
     pub delayed: u64,
+    /// What keeps queues and tasks from being served.
+    pub bars: Bars,
     /// Messages in the lists of its queue, which nobody has looked at yet.
     pub unseen: u64,
 }
@@ -70,6 +73,7 @@ pub async fn standing(
     let first = first.into_iter().map(|(flow, virtual_time)| (flow, virtual_time / 1000.0)).collect();
     let mut standing =
         Standing { now: millis(time), floor: floor.unwrap_or(0.0), ready, first, place, paused, ..Standing::default() };
+    standing.bars = bars(connection, keys).await?;
     if let Some(queue) = queue {
         let mut lengths = redis::pipe();
         keys.lists(queue).for_each(|list| {

@@ -28,6 +28,13 @@ pub enum Action {
     Front(Vec<u8>),
     /// To the front of its list, before what any tenant has there: for a stock worker, when nothing waits in lanes.
     List(Vec<u8>),
+    /// It waits until its task, whose rate is limited, may be started again.
+    Limit {
+        /// The message.
+        message: Vec<u8>,
+        /// Name of the task.
+        task: Rc<str>,
+    },
     /// Back to the end of its list (`Reject(requeue=True)`).
     Back(Vec<u8>),
     /// To the delayed set.
@@ -83,6 +90,8 @@ pub struct Claim {
     pub number: u64,
     /// The message.
     pub raw: Vec<u8>,
+    /// It has waited for the rate of its task, and this is a start of it.
+    pub in_turn: bool,
     /// Its task was started and must not be started again ([`super::start`]).
     pub started: bool,
 }
@@ -108,6 +117,8 @@ pub struct Step<'a> {
     pub epoch: u64,
     /// What was looked at and is now known.
     pub filings: &'a [Filing],
+    /// Lists of which messages were looked at that are not known yet, and how many: the look begins behind them.
+    pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
     /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
@@ -133,6 +144,7 @@ impl<'a> Step<'a> {
             settlements,
             epoch: 0,
             filings: &[],
+            at_hand: &[],
             look: 0,
             unseen: false,
             expected: 0.0,
@@ -180,7 +192,7 @@ pub struct Stepper {
 impl Stepper {
     /// `results_db` is the database number of the result backend on the broker's server.
     pub fn new(keys: Keys, results_db: i64, policy: Policy) -> Stepper {
-        Stepper { script: script!("scripts/step.lua"), keys, results_db, policy }
+        Stepper { script: script!("scripts/step.lua", "scripts/claim.lua"), keys, results_db, policy }
     }
 
     /// The same with the results in another database.
@@ -214,6 +226,7 @@ impl Stepper {
                 Action::Front(message) => ("front", message, String::new()),
                 Action::List(message) => ("list", message, String::new()),
                 Action::Back(message) => ("back", message, String::new()),
+                Action::Limit { message, task } => ("limit", message, task.to_string()),
                 Action::Delay { message, due } => ("delay", message, due.to_string()),
                 Action::Dead { message, entry } => ("dead", message, entry.clone()),
                 Action::Store => ("store", b"", String::new()),
@@ -228,6 +241,10 @@ impl Stepper {
         invocation.arg(step.epoch).arg(step.filings.len());
         for filing in step.filings {
             filing.write(&self.policy, &mut invocation);
+        }
+        invocation.arg(step.at_hand.len());
+        for (list, messages) in step.at_hand {
+            invocation.arg(&**list).arg(messages);
         }
         for flows in [step.holds, step.releases] {
             invocation.arg(flows.len());
@@ -262,7 +279,8 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
         let (number, waited) = (u64::from_redis_value(number).ok()?, f64::from_redis_value(waited).ok()?);
         let (flow, raw) = (flow_of(flow), bytes(raw)?);
-        claims.push(Claim { sequence, list: list.into(), flow, number, raw, started: false });
+        let (list, in_turn) = list.split_once('\u{1f}').map_or((&*list, false), |(list, _)| (list, true));
+        claims.push(Claim { sequence, list: list.into(), flow, number, raw, in_turn, started: false });
         waits.push(waited);
         sequence += 1;
     }

@@ -5,6 +5,7 @@ pub mod dead;
 pub mod enqueue;
 pub mod hand_back;
 pub mod init;
+pub mod metrics;
 pub mod migrate;
 pub mod output;
 pub mod pause;
@@ -53,9 +54,10 @@ enum Command {
     Status(status::Args),
     Queues(queues::Args),
     Tenants(tenants::Args),
-    /// Have tenants wait; what they run goes on
+    Metrics(metrics::Args),
+    /// Have tenants or queues wait; what runs of them goes on
     Pause(pause::Args),
-    /// Let paused tenants run again
+    /// Let paused tenants or queues run again
     Resume(pause::Args),
     Dead(dead::Args),
     HandBack(hand_back::Args),
@@ -98,6 +100,7 @@ impl Cli {
             Command::Status(args) => status::run(args, &settings),
             Command::Queues(args) => queues::run(args, &settings),
             Command::Tenants(args) => tenants::run(args, &settings),
+            Command::Metrics(args) => metrics::run(args, &settings),
             Command::Pause(args) => pause::run(args, &settings, true),
             Command::Resume(args) => pause::run(args, &settings, false),
             Command::Dead(args) => dead::run(args, &settings),

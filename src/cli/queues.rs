@@ -11,7 +11,7 @@ pub struct Args {
     /// One JSON object per queue
     #[arg(long)]
     json: bool,
-    /// Only queues in which something waits
+    /// Only queues in which something waits, or that are paused
     #[arg(long)]
     waiting: bool,
 }
@@ -25,7 +25,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
         let (_, keys, mut connection) = connect(settings).await?;
         Ok(inspect::queues(&mut connection, &keys).await?)
     })?;
-    queues.retain(|queue| !args.waiting || queue.waiting > 0);
+    queues.retain(|queue| !args.waiting || queue.waiting > 0 || queue.paused);
     output::print(|out| {
         if !args.json {
             writeln!(out, "{:<24} {:>10}  BY PRIORITY 0-2, 3-5, 6-8, 9", "QUEUE", "WAITING").map_err(Error::Output)?;
@@ -37,7 +37,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
             } else {
                 let [first, second, third, last] = queue.by_priority;
                 let steps = format!("{first}, {second}, {third}, {last}");
-                writeln!(out, "{:<24} {:>10}  {steps}", queue.queue, queue.waiting).map_err(Error::Output)?;
+                let paused = if queue.paused { "  paused" } else { "" };
+                writeln!(out, "{:<24} {:>10}  {steps}{paused}", queue.queue, queue.waiting).map_err(Error::Output)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `fairstalk status`: what the workers of all hosts are doing, asked of Redis.
 
 use super::redis::{block_on, connect};
+use super::tenants::{found_out, named_by};
 use super::{Error, Settings, output};
 use crate::broker::inspect;
 use crate::channel::{Beat, Exit};
@@ -19,17 +20,23 @@ pub struct Args {
 /// # Errors
 /// A configuration that can't be used, Redis out of reach, or output that fails.
 pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
-    let (workers, elsewhere, waiting) = block_on(async {
-        let (_, keys, mut connection) = connect(settings).await?;
+    let (workers, elsewhere, queues, naming) = block_on(async {
+        let (config, keys, mut connection) = connect(settings).await?;
         let workers = inspect::workers(&mut connection, &keys).await?;
         let elsewhere = inspect::elsewhere(&mut connection, &keys).await?;
         let queues = inspect::queues(&mut connection, &keys).await?;
-        Ok((workers, elsewhere, queues.iter().map(|queue| queue.waiting).sum::<u64>()))
+        let (_, lost) = found_out(&config, &mut connection, &keys).await?;
+        let naming = (lost, named_by(&config, &mut connection, &keys).await?);
+        Ok((workers, elsewhere, queues, naming))
     })?;
+    let (lost, named_by) = naming;
+    let waiting = queues.iter().map(|queue| queue.waiting).sum::<u64>();
+    let paused: Vec<&str> = queues.iter().filter(|queue| queue.paused).map(|queue| &*queue.queue).collect();
     output::print(|out| {
         if args.json {
             let status = json!({"workers": workers, "waiting": waiting, "claimed": elsewhere.claimed,
-                "delayed": elsewhere.delayed, "dead": elsewhere.dead});
+                "delayed": elsewhere.delayed, "dead": elsewhere.dead, "paused_queues": paused,
+                "tenancy": {"named_by": named_by, "lost": lost}});
             return writeln!(out, "{status}").map_err(Error::Output);
         }
         if workers.is_empty() {
@@ -52,7 +59,14 @@ pub fn run(args: &Args, settings: &Settings) -> Result<Exit, Error> {
             .map_err(Error::Output)?;
         }
         let (claimed, delayed, dead) = (elsewhere.claimed, elsewhere.delayed, elsewhere.dead);
-        writeln!(out, "{waiting} waiting, {claimed} claimed, {delayed} delayed, {dead} dead").map_err(Error::Output)
+        writeln!(out, "{waiting} waiting, {claimed} claimed, {delayed} delayed, {dead} dead").map_err(Error::Output)?;
+        if lost {
+            writeln!(out, "whose a task is says {named_by}").map_err(Error::Output)?;
+        }
+        if !paused.is_empty() {
+            writeln!(out, "paused: {}; see `fairstalk resume --queue`", paused.join(", ")).map_err(Error::Output)?;
+        }
+        Ok(())
     })?;
     Ok(Exit::Ok)
 }

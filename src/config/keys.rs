@@ -71,6 +71,7 @@ const TASK: &[&str] = &[
     "delivery",
     "keep_failed",
     "memory_limit",
+    "rate_limit",
 ];
 
 /// Keys whose values may hold a secret and are never shown, in whatever section.

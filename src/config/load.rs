@@ -6,7 +6,6 @@ use super::problem::{Problem, Problems};
 use super::reader::Section;
 use super::written::kind;
 use super::{Config, Queues, broker, queues, tasks, tenancy, workers};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -51,13 +50,13 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
     let mut source = Source::new(text, file, surroundings)?;
     source.check_sections();
     let (broker, results) = broker::read(&mut source);
-    let mut own_delivery = BTreeMap::new();
     let (queues, workers) = (queues::read(&mut source), workers::read(&mut source));
     let python = tasks::read_python(&mut source);
     let tenancy = tenancy::read(&mut source);
-    let delivery = queues::read_delivery(&mut source);
-    let (tasks, memory_limits) = tasks::read(&mut source, &mut own_delivery, python.is_some());
-    let mut config = Config {
+    let mut delivery = queues::read_delivery(&mut source);
+    let tasks = tasks::read(&mut source, python.is_some());
+    delivery.tasks = tasks.deliveries;
+    let config = Config {
         broker,
         queues,
         workers,
@@ -65,11 +64,11 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Con
         tenancy,
         results,
         delivery,
-        tasks,
-        memory_limits,
+        tasks: tasks.commands,
+        memory_limits: tasks.memory_limits,
+        rate_limits: tasks.rate_limits,
         log: workers::read_log(&mut source),
     };
-    config.delivery.tasks = own_delivery;
     source.problems.extend(surroundings.environment.unknown());
     source.verdict(config)
 }

@@ -23,7 +23,7 @@ pub use keys::{SECTIONS, variable};
 pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
 pub use redis_url::without_password;
-pub use units::{parse_duration, show_duration, show_size};
+pub use units::{parse_duration, parse_rate, show_duration, show_size};
 pub use workers::{CONCURRENCY, Concurrency};
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub struct Config {
     pub tasks: BTreeMap<String, CommandTask>,
     /// `memory_limit` of each `[tasks."name"]` without a command: of Python tasks that need another one than all.
     pub memory_limits: BTreeMap<String, u64>,
+    /// `rate_limit` of each `[tasks."name"]`: most starts a second over the whole fleet.
+    pub rate_limits: BTreeMap<String, f64>,
     /// `[log]`
     pub log: Log,
 }

@@ -2,6 +2,7 @@
 
 use super::load::Source;
 use super::problem::{Complaint, Problem};
+use super::units::rate;
 use super::workers::MEMORY;
 use super::written::Written;
 use super::{CommandTask, Python, TaskDelivery};
@@ -66,43 +67,43 @@ fn module(written: Written) -> Result<String, Complaint> {
     Err(Complaint::new("is not the name of a Python module", remedy))
 }
 
-/// Commands, and, where there is an application (`python`), the memory limits of tasks that are none; into `deliveries` goes what single tasks, Python's too, have
-/// otherwise than `[delivery]` says.
-pub(super) fn read(
-    source: &mut Source<'_>,
-    deliveries: &mut BTreeMap<String, TaskDelivery>,
-    python: bool,
-) -> (BTreeMap<String, CommandTask>, BTreeMap<String, u64>) {
-    let (mut tasks, mut limits) = (BTreeMap::new(), BTreeMap::new());
+/// What is said of single tasks.
+#[derive(Default)]
+pub(super) struct Tasks {
+    /// Commands.
+    pub commands: BTreeMap<String, CommandTask>,
+    /// Memory limits of tasks of the application.
+    pub memory_limits: BTreeMap<String, u64>,
+    /// Most starts a second, of both.
+    pub rate_limits: BTreeMap<String, f64>,
+    /// What they have, both, otherwise than `[delivery]` says.
+    pub deliveries: BTreeMap<String, TaskDelivery>,
+}
+
+/// All of it; `python`: there is an application, so that tasks may be its own.
+pub(super) fn read(source: &mut Source<'_>, python: bool) -> Tasks {
+    let mut tasks = Tasks::default();
     for (name, table) in source.take_tasks() {
         if name.is_empty() {
             let remedy = "write the name that producers send, for example [tasks.\"thumbnails.render\"]";
             source.problems.push(Problem::new("tasks.\"\"", "is a task without a name", remedy));
         }
-        let (task, delivery, limit) = read_task(source, &name, table, python);
-        if delivery != TaskDelivery::default() {
-            deliveries.insert(name.clone(), delivery);
-        }
-        match task {
-            Some(task) => drop(tasks.insert(name, task)),
-            None => limits.extend(limit.map(|limit| (name, limit))),
-        }
+        read_task(source, name, table, python, &mut tasks);
     }
-    (tasks, limits)
+    tasks
 }
 
 /// Keys that say something about a command.
 const OF_COMMANDS: [&str; 7] =
     ["directory", "env", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit"];
 
-/// A task without a command is one of the application, of which only delivery and memory limit are told.
-fn read_task(
-    source: &mut Source<'_>,
-    name: &str,
-    table: toml::Value,
-    python: bool,
-) -> (Option<CommandTask>, TaskDelivery, Option<u64>) {
-    let mut section = source.task(name, table);
+/// Keys that say something about any task.
+const OF_ALL: [&str; 4] = ["delivery", "keep_failed", "memory_limit", "rate_limit"];
+
+/// A task without a command is one of the application, of which only [`OF_ALL`] is told.
+fn read_task(source: &mut Source<'_>, name: String, table: toml::Value, python: bool, tasks: &mut Tasks) {
+    let mut section = source.task(&name, table);
+    let rate_limit = section.take("rate_limit", |written| rate(&written.toml()?));
     let command = section.take("command", argv);
     let delivery = TaskDelivery {
         mode: section.choice("delivery", &super::queues::MODES),
@@ -131,7 +132,7 @@ fn read_task(
         section.complain(key, Complaint::new(reason, "let retry_backoff be the shorter one"));
     }
     let is_command = section.given("command");
-    if python && !is_command && ["delivery", "keep_failed", "memory_limit"].iter().any(|key| section.given(key)) {
+    if python && !is_command && OF_ALL.iter().any(|key| section.given(key)) {
         for key in OF_COMMANDS.into_iter().filter(|key| section.given(key)).collect::<Vec<_>>() {
             let reason = "is for a command, and none is given: this is a task of the application";
             section.complain(key, Complaint::new(reason, "take it out, or write the command of this task"));
@@ -144,8 +145,15 @@ fn read_task(
     }
     section.finish();
     task.directory = source.absolute(directory.as_deref().unwrap_or("/"));
-    let limit = task.memory_limit;
-    (is_command.then_some(task), delivery, limit)
+    if delivery != TaskDelivery::default() {
+        tasks.deliveries.insert(name.clone(), delivery);
+    }
+    tasks.rate_limits.extend(rate_limit.map(|rate| (name.clone(), rate)));
+    if is_command {
+        tasks.commands.insert(name, task);
+    } else {
+        tasks.memory_limits.extend(task.memory_limit.map(|limit| (name, limit)));
+    }
 }
 
 /// A program and its arguments, without a shell between.

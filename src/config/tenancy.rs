@@ -2,6 +2,7 @@
 
 use super::load::Source;
 use super::problem::Complaint;
+use super::units::rate;
 use super::written::{Written, kind};
 use super::{Fallback, Tenancy};
 use std::collections::BTreeMap;
@@ -69,30 +70,5 @@ fn tasks_at_once(value: &Value) -> Result<u32, Complaint> {
     let number = value.as_integer().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
     number.ok_or_else(|| {
         Complaint::new("is not a number of tasks", "write a number from 1, or leave it out for no limit")
-    })
-}
-
-/// Tasks a second, written as Celery's `rate_limit`: `"10/s"`, `"100/m"`, `"5/h"`, or a number of tasks a second.
-fn rate(value: &Value) -> Result<f64, Complaint> {
-    let per_second = match value {
-        Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
-        Value::Float(number) => Some(*number),
-        Value::String(text) => {
-            let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-            let seconds = match unit.trim() {
-                "s" => Some(1.0),
-                "m" => Some(60.0),
-                "h" => Some(3600.0),
-                _ => None,
-            };
-            number.trim().parse::<f64>().ok().zip(seconds).map(|(number, seconds)| number / seconds)
-        }
-        _ => None,
-    };
-    per_second.filter(|rate| rate.is_finite() && *rate > 0.0 && *rate <= 1e6).ok_or_else(|| {
-        Complaint::new(
-            "is not a rate",
-            "write it as in Celery: \"10/s\", \"100/m\" or \"5/h\"; to stop a tenant, pause it",
-        )
     })
 }

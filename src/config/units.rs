@@ -117,6 +117,34 @@ impl Scale {
     }
 }
 
+/// Tasks a second, written as Celery's `rate_limit` (`celery/utils/time.py`, `rate`): `10/s`, `100/m`, `5/h`, or the
+/// number alone. 0 means no limit there; whether it does here is for the caller to say. None for anything else.
+pub fn parse_rate(text: &str) -> Option<f64> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, ""));
+    let seconds = match unit.trim() {
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let rate = number.trim().parse::<f64>().ok()? / seconds;
+    (rate.is_finite() && (0.0..=1e6).contains(&rate)).then_some(rate)
+}
+
+/// The same as a value of the file, where 0 is refused.
+pub(super) fn rate(value: &toml::Value) -> Result<f64, Complaint> {
+    let text = match value {
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    text.as_deref().and_then(parse_rate).filter(|rate| *rate > 0.0).ok_or_else(|| {
+        let remedy = "write it as in Celery: \"10/s\", \"100/m\" or \"5/h\"; to stop a tenant or a queue, pause it";
+        Complaint::new("is not a rate", remedy)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

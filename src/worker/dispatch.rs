@@ -45,7 +45,7 @@ impl Engine {
         let task = &message.headers.task;
         let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(task));
         let rules = Rules::of(&self.start.config.delivery, task, info);
-        let unseen = claim.flow.is_none();
+        let (unseen, in_turn) = (claim.flow.is_none(), claim.in_turn);
         if unseen {
             self.naming.see(self.registry.as_ref(), &message, &queue);
         }
@@ -76,9 +76,13 @@ impl Engine {
         }
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
         let revoked = self.is_revoked(&work.message);
+        let limited = self.rates.limited(&work.message.headers.task).filter(|_| !in_turn);
         match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
-            Plan::Python => self.take_python(work),
-            Plan::Command(arguments) => self.take_command(work, arguments),
+            plan @ (Plan::Python | Plan::Command(_)) => match (limited, plan) {
+                (Some(task), _) => self.settle(work, |message| Action::Limit { message, task }),
+                (None, Plan::Command(arguments)) => self.take_command(work, arguments),
+                (None, _) => self.take_python(work),
+            },
             Plan::Delay(due) => {
                 story::delayed(&self.start, &work, due);
                 self.settle(work, |message| Action::Delay { message, due });

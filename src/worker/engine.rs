@@ -9,6 +9,7 @@ use super::link::{Orders, Reports};
 use super::memory::Guard;
 use super::minute::Tally;
 use super::naming::Naming;
+use super::rates::Rates;
 use super::scale::Scale;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
@@ -87,6 +88,8 @@ pub struct Engine {
     pub(super) gaze: Gaze,
     /// What says whose a message is.
     pub(super) naming: Naming,
+    /// Tasks whose rate is limited.
+    pub(super) rates: Rates,
     /// What tenants have had lately.
     pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
@@ -119,7 +122,7 @@ impl Engine {
         reports.update(|figures| figures.slots = scale.least());
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
-        let naming = Naming::new(&start.config);
+        let (naming, rates) = (Naming::new(&start.config), Rates::new(&start.config));
         let ahead = Ahead::new(start.config.workers.claim_ahead).map_err(|error| Failure {
             exit: Exit::Internal,
             message: format!("can't make the inbox of the runners: {error}"),
@@ -142,6 +145,7 @@ impl Engine {
             filings: Vec::new(),
             gaze: Gaze::default(),
             naming,
+            rates,
             tally: Tally::default(),
             expected: 10.0,
             claiming: Claiming::Yes,

@@ -197,6 +197,8 @@ impl Engine {
             self.exchange.due_at = None;
             (self.look, self.gaze.wanted) = (true, true);
         }
+        let told = self.tell_rates().await;
+        self.absorb(told).await?;
         let agreed = self.agree().await;
         self.absorb(agreed).await?;
         let stepped = self.step().await;
@@ -264,6 +266,7 @@ impl Engine {
         exchange.number += 1;
         (self.look, self.gaze.wanted) = (true, true);
         self.naming.forget();
+        self.rates.forget();
         let again = self.exchange.leased;
         self.beat().await?;
         if let Some(connection) = &mut self.exchange.connection {

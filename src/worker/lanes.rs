@@ -1,9 +1,12 @@
 //! What is new in the lists is read here, so that the next step can move it into its tenants' lanes.
 
 use super::engine::{Claiming, Engine};
-use crate::broker::{Filing, Looked};
+use super::naming::Naming;
+use super::rates::Rates;
+use crate::broker::{Filing, Keys, LaneKind, Looked};
 use crate::fairness::flow;
 use crate::message::Message;
+use crate::runner::python::Registry;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,9 @@ const LOOK_MAX: usize = 500;
 
 /// Bytes to look at in one step, about.
 const LOOK_BYTES: usize = 1 << 20;
+
+/// Of a list that shows so many there is a backlog, of which some is filed while some is read.
+const LONG: usize = 100;
 
 /// While no slot is free, and while a step follows the other without a pause, new messages can wait so long.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -25,11 +31,13 @@ pub struct Gaze {
     last: Option<Instant>,
     /// Average size of the messages seen lately, bytes.
     size: usize,
+    /// What was seen of long lists, to be read during the next step.
+    pub at_hand: Vec<Looked>,
 }
 
 impl Default for Gaze {
     fn default() -> Gaze {
-        Gaze { wanted: true, last: None, size: 4096 }
+        Gaze { wanted: true, last: None, size: 4096, at_hand: Vec::new() }
     }
 }
 
@@ -41,7 +49,10 @@ impl Gaze {
 
     /// How many messages to look at.
     fn reach(&self) -> usize {
-        (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX)
+        let at_hand: usize = self.at_hand.iter().map(|seen| seen.messages.len()).sum();
+        // One at least: with a look the list stays this worker's.
+        let reach = (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX);
+        reach.saturating_sub(at_hand.saturating_sub(reach)).max(1)
     }
 
     fn saw(&mut self, looked: &[Looked]) {
@@ -60,7 +71,7 @@ impl Engine {
         if self.claiming != Claiming::Yes {
             return None;
         }
-        if !self.filings.is_empty() {
+        if !self.filings.is_empty() || !self.gaze.at_hand.is_empty() {
             return Some(Instant::now());
         }
         let known = !self.python() || self.registry.is_some(); // positions of parameters are the application's
@@ -79,19 +90,17 @@ impl Engine {
         // While nobody rings there is always reason to look.
         self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
         self.gaze.saw(&looked);
-        let Engine { exchange, naming, registry, filings, .. } = self;
-        for looked in looked {
-            let filing = Filing::new(looked, |list, raw| {
-                let queue = exchange.keys.queue_of(list);
-                match Message::parse(raw) {
-                    Ok(message) => {
-                        naming.see(registry.as_ref(), &message, queue);
-                        naming.flow(registry.as_ref(), &message, queue)
-                    }
-                    Err(_) => flow::of_queue(queue), // whoever claims it sees for himself
+        let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
+        for seen in looked {
+            // Behind so many there are likely more: these are read while Redis shows them.
+            match gaze.at_hand.iter_mut().find(|rest| rest.list == seen.list) {
+                Some(rest) => rest.messages.extend(seen.messages),
+                None if seen.messages.len() >= LONG => gaze.at_hand.push(seen),
+                None => {
+                    let sorted = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen);
+                    filings.extend(sorted.map(|(filing, _)| filing)); // too few for too many kinds
                 }
-            });
-            filings.extend(filing);
+            }
         }
     }
 
@@ -99,4 +108,25 @@ impl Engine {
     pub(super) fn flow_of(&self, message: &Message, queue: &str) -> Rc<str> {
         self.naming.flow(self.registry.as_ref(), message, queue)
     }
+}
+
+/// Whose the messages are that were looked at, and which are of limited tasks; and what is left for another step.
+pub(super) fn sorted(
+    keys: &Keys,
+    naming: &mut Naming,
+    rates: &Rates,
+    registry: Option<&Registry>,
+    looked: Looked,
+) -> Option<(Filing, Looked)> {
+    Filing::new(looked, |list, raw| {
+        let queue = keys.queue_of(list);
+        match Message::parse(raw) {
+            Ok(message) => {
+                naming.see(registry, &message, queue);
+                let flow = naming.flow(registry, &message, queue);
+                LaneKind { flow, limited: rates.limited(&message.headers.task) }
+            }
+            Err(_) => flow::of_queue(queue).into(), // whoever claims it sees for himself
+        }
+    })
 }

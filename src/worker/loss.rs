@@ -68,7 +68,7 @@ impl Engine {
             return Err(Trouble::LeaseLost);
         };
         let lists: Vec<String> = self.outbox.iter().map(|settlement| self.list_of(&settlement.action)).collect();
-        let works = self.slots.iter().flat_map(|slot| &slot.work).map(|work| Remembered {
+        let works = self.slots.iter().flat_map(|slot| &slot.work).chain(&self.ahead.works).map(|work| Remembered {
             sequence: work.sequence,
             list: &work.list,
             flow: &work.flow,
@@ -122,7 +122,7 @@ fn message_of(action: &Action) -> Option<&[u8]> {
     match action {
         Action::Ack | Action::Store => None,
         Action::Front(message) | Action::List(message) | Action::Back(message) => Some(message),
-        Action::Delay { message, .. } | Action::Dead { message, .. } => Some(message),
+        Action::Delay { message, .. } | Action::Dead { message, .. } | Action::Limit { message, .. } => Some(message),
     }
 }
 

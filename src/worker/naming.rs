@@ -120,6 +120,7 @@ impl Engine {
         if kept.epoch != self.naming.epoch {
             // What was looked at is to be named anew.
             self.filings.clear();
+            self.gaze.at_hand.clear();
             (self.look, self.gaze.wanted) = (true, true);
             self.naming.take(kept);
         }

@@ -42,6 +42,7 @@ impl Engine {
                     self.exchange.stepper.set_results_db(database);
                 }
                 tracing::debug!(tasks = registry.tasks.len(), results_db = registry.results_db, "application known");
+                self.rates.learn(Some(&registry));
                 self.registry = Some(*registry);
                 self.remote.forget();
                 for slot in &mut self.slots {

@@ -2,7 +2,9 @@
 
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
-use crate::broker::{Action, Step, StepReply};
+use super::lanes::sorted;
+use crate::broker::{Action, Filing, Looked, Step, StepReply};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Steps are quick if one follows the other within this time.
@@ -27,7 +29,9 @@ impl Engine {
         let want = if claims { (slots + self.ahead_room()).min(WANT_MAX) } else { 0 };
         let look = self.reach();
         if self.claiming != Claiming::Yes {
-            self.filings.clear(); // what was seen stays where it is, for others
+            // What was seen stays where it is, for others.
+            self.filings.clear();
+            self.gaze.at_hand.clear();
         }
         if self.hands_back() {
             return Ok(());
@@ -37,7 +41,7 @@ impl Engine {
             Action::Front(_) => u64::MAX - settlement.sequence,
             _ => 0,
         });
-        let exchange = &mut self.exchange;
+        let Engine { exchange, gaze, naming, rates, registry, .. } = self;
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
         let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
         if idle && !self.ahead.releases() {
@@ -46,6 +50,8 @@ impl Engine {
         let (holds, releases) = self.ahead.holds();
         // After an outage there may be more than one script call can take.
         let batch = self.outbox.len().min(MAX_SETTLEMENTS);
+        let at_hand = std::mem::take(&mut gaze.at_hand);
+        let counts: Vec<_> = at_hand.iter().map(|seen| (Rc::clone(&seen.list), seen.messages.len())).collect();
         let step = Step {
             owner: &self.start.owner,
             connection: Some(exchange.number),
@@ -54,19 +60,29 @@ impl Engine {
             slots,
             cursor: exchange.cursor,
             settlements: &self.outbox[..batch],
-            epoch: self.naming.epoch(),
+            epoch: naming.epoch(),
             filings: &self.filings,
+            at_hand: &counts,
             look,
             unseen: true,
             expected: self.expected,
             holds: &holds,
             releases: &releases,
         };
-        let reply = exchange.stepper.call(connection, &step).await?.ok_or(Trouble::LeaseLost)?;
+        // What is at hand of a long list is read while Redis files what came before it.
+        let keys = &exchange.keys;
+        let read = async {
+            tokio::task::yield_now().await; // until the call is sent
+            at_hand.into_iter().filter_map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen)).unzip()
+        };
+        let (reply, (read, rest)): (_, (Vec<Filing>, Vec<Looked>)) =
+            tokio::join!(exchange.stepper.call(connection, &step), read);
+        let reply = reply?.ok_or(Trouble::LeaseLost)?;
         for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
             self.tally.end(settlement.sequence, Instant::now());
         }
-        self.filings.clear();
+        self.filings = read;
+        self.gaze.at_hand = rest.into_iter().filter(|rest| !rest.messages.is_empty()).collect();
         self.ahead.stepped(holds);
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {

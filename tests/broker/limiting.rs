@@ -78,13 +78,13 @@ async fn who_is_paused_waits_also_if_it_comes_later() {
     stage.push("q", &messages("a", 2)).await;
     owner.file().await;
     let (keys, paused) = (stage.keys.clone(), ["a".to_owned(), "b".to_owned()]);
-    assert_eq!(set_paused(&mut stage.admin, &keys, &paused, true).await.unwrap(), 2);
-    assert_eq!(set_paused(&mut stage.admin, &keys, &paused, true).await.unwrap(), 0);
+    assert_eq!(set_paused(&mut stage.admin, &keys, &paused, &[], true).await.unwrap(), 2);
+    assert_eq!(set_paused(&mut stage.admin, &keys, &paused, &[], true).await.unwrap(), 0);
     stage.push("q", &messages("b", 2)).await;
     stage.push("q", &messages("c", 1)).await;
     owner.unseen = true; // not while somebody is paused
     assert_eq!(raws(&owner.claim(9).await), messages("c", 1));
-    assert_eq!(set_paused(&mut stage.admin, &keys, &paused[..1], false).await.unwrap(), 1);
+    assert_eq!(set_paused(&mut stage.admin, &keys, &paused[..1], &[], false).await.unwrap(), 1);
     assert_eq!(raws(&owner.claim(9).await), messages("a", 2));
     // A pause outlives the workers.
     let claims = owner.held().await;
@@ -92,6 +92,6 @@ async fn who_is_paused_waits_also_if_it_comes_later() {
     assert!(owner.leave().await.is_empty());
     let mut next = stage.owner("n").await;
     assert!(next.claim(9).await.is_empty());
-    assert_eq!(set_paused(&mut stage.admin, &keys, &paused[1..], false).await.unwrap(), 1);
+    assert_eq!(set_paused(&mut stage.admin, &keys, &paused[1..], &[], false).await.unwrap(), 1);
     assert_eq!(raws(&next.claim(9).await), messages("b", 2));
 }

@@ -1,7 +1,7 @@
 //! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
 
-use crate::stage::{Owner, Stage, ack, front, messages, raws, settled};
-use fairstalk::broker::{Action, Filing, StepReply};
+use crate::stage::{Owner, Stage, ack, flow_of, front, messages, raws, settled};
+use fairstalk::broker::{Action, Filing, Looked, StepReply};
 use std::time::Duration;
 
 /// A look without a claim.
@@ -188,4 +188,64 @@ async fn tenants_may_have_any_name() {
     let census = stage.census().await;
     assert_eq!(census.lists.keys().collect::<Vec<_>>(), ["p%-:q", "p%-:r%s"]);
     assert_eq!(census.all_waiting(), all.len() - 3);
+}
+
+/// While one part is filed, the next is read and the one after it shown.
+#[tokio::test]
+async fn a_look_goes_on_behind_what_is_at_hand() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = stage.owner("o").await;
+    let all: Vec<_> = messages("u", 1200);
+    stage.push("q", &all).await;
+    owner.unseen = false;
+    let seen = |reply: StepReply| reply.looked.into_iter().map(|looked| looked.messages).collect::<Vec<_>>();
+    let mut next = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
+    assert_eq!(next.looked[0].messages, all[..500]);
+    let first = owner.filing(next.looked.remove(0)).unwrap();
+    owner.at_hand = vec![("q".into(), 500)];
+    let mut next = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
+    assert_eq!(next.looked[0].messages, all[500..1000]);
+    let second = owner.filing(next.looked.remove(0)).unwrap();
+    // What is behind can't be filed before what is in front of it.
+    owner.at_hand.clear();
+    let again = owner.one_step(0, &[], std::slice::from_ref(&second)).await.unwrap().unwrap();
+    assert_eq!(seen(again), [all[..500].to_vec()]);
+    owner.at_hand = vec![("q".into(), 500)];
+    let third = owner.one_step(0, &[], &[first]).await.unwrap().unwrap();
+    assert_eq!(seen(third), [all[1000..].to_vec()]);
+    owner.at_hand = vec![("q".into(), 200)];
+    let end = owner.one_step(0, &[], &[second]).await.unwrap().unwrap();
+    assert!(end.looked.is_empty(), "there is nothing behind the last ones");
+    // All that time nobody else looks.
+    let mut other = stage.owner("other").await;
+    assert!(seen(other.one_step(0, &[], &[]).await.unwrap().unwrap()).is_empty());
+    owner.at_hand.clear();
+    let mut claimed = Vec::new();
+    while claimed.len() < all.len() {
+        let claims = owner.claim(64).await;
+        owner.settle(&claims.iter().map(ack).collect::<Vec<_>>()).await;
+        claimed.extend(raws(&claims));
+    }
+    assert_eq!(claimed, all);
+    stage.census().await.places();
+}
+
+#[test]
+fn what_one_filing_should_not_touch_comes_back_unread() {
+    let looked = |messages: Vec<Vec<u8>>| Looked { list: "q".into(), messages };
+    let split = |messages: &[Vec<u8>]| {
+        let mut read = 0;
+        let kind = |list: &str, message: Vec<u8>| {
+            read += 1;
+            flow_of(list, &message)
+        };
+        let (_, rest) = Filing::new(looked(messages.to_vec()), kind).unwrap();
+        (read, rest.messages)
+    };
+    let many: Vec<_> = (0..150).flat_map(|user| messages(&format!("u{user}"), 1)).collect();
+    assert_eq!(split(&many), (101, many[100..].to_vec()), "a hundred kinds");
+    let bulk = messages("u", 700);
+    assert_eq!(split(&bulk), (500, bulk[500..].to_vec()));
+    assert_eq!(split(&bulk[..500]), (500, Vec::new()));
+    assert!(Filing::new(looked(Vec::new()), |list, _| flow_of(list, b"")).is_none());
 }

@@ -142,6 +142,7 @@ impl Model {
             Action::Back(message) => waiting.fresh.push_back((None, message)),
             Action::Delay { message, due } => self.delayed.push(Delayed { due, name, place, message }),
             Action::Dead { message, .. } => assert_eq!(self.dead.insert(name, message), None),
+            Action::Limit { .. } => unreachable!("no task of the model is limited"),
         }
         true
     }

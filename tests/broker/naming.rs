@@ -12,7 +12,7 @@ async fn look(owner: &mut Owner) -> StepReply {
 /// Files what was seen under the names of its queues, as a worker does that knows of no answer.
 async fn file_by_queue(owner: &mut Owner, reply: StepReply) -> StepReply {
     let filings: Vec<Filing> =
-        reply.looked.into_iter().filter_map(|looked| Filing::new(looked, |list, _| of_queue(list))).collect();
+        reply.looked.into_iter().filter_map(|looked| Some(Filing::new(looked, |list, _| of_queue(list))?.0)).collect();
     owner.one_step(0, &[], &filings).await.unwrap().unwrap()
 }
 

@@ -50,7 +50,7 @@ async fn tenants_are_told_with_what_they_wait_for_and_run() {
     owner.file().await;
     owner.claim(1).await;
     let tenants = inspect::tenants(&mut stage.admin, &keys).await.unwrap();
-    let line = |list: &str, due, waiting| LineFigures { list: list.into(), due, waiting, since: None };
+    let line = |list: &str, due, waiting| LineFigures { list: list.into(), due, task: None, waiting, since: None };
     let [queue, mut user] = tenants.try_into().unwrap();
     let clock = stage.now().await;
     for line in &mut user.lines {

@@ -5,7 +5,7 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, Looked, Settlement, Step, StepReply, Store, start,
+    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Settlement, Step, StepReply, Store, start,
 };
 use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
@@ -80,6 +80,8 @@ impl Stage {
             slots: None,
             holds: Vec::new(),
             releases: Vec::new(),
+            task: |_| None,
+            at_hand: Vec::new(),
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -169,6 +171,10 @@ pub struct Owner {
     /// Flows of which it says that it holds something that has not started; and holds nothing any more.
     pub holds: Vec<Rc<str>>,
     pub releases: Vec<Rc<str>>,
+    /// Of which task a message is, if its rate is limited.
+    pub task: fn(&[u8]) -> Option<&'static str>,
+    /// Of which lists it has so many messages that are not filed yet.
+    pub at_hand: Vec<(Rc<str>, usize)>,
 }
 
 impl Owner {
@@ -228,6 +234,7 @@ impl Owner {
             settlements,
             epoch: self.epoch,
             filings,
+            at_hand: &self.at_hand,
             look: 500,
             unseen: self.unseen,
             expected: 10.0,
@@ -244,7 +251,11 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| flow_of(list, &message))
+        Filing::new(looked, |list, message| LaneKind {
+            flow: flow_of(list, &message),
+            limited: (self.task)(&message).map(Into::into),
+        })
+        .map(|(filing, _)| filing)
     }
 
     /// A step of an owner that has its lease.

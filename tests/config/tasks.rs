@@ -90,6 +90,15 @@ fn grants_are_by_tenant_or_for_all() {
 }
 
 #[test]
+fn rates_are_of_commands_and_of_the_applications_tasks() {
+    let text =
+        "[python]\napp = \"a\"\n[tasks.\"a.b\"]\nrate_limit = \"30/m\"\n[tasks.c]\ncommand = [\"cat\"]\nrate_limit = 2";
+    let config = good(text);
+    assert_eq!(config.rate_limits, [("a.b".to_owned(), 0.5), ("c".to_owned(), 2.0)].into());
+    assert_eq!(config.tasks.keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
 fn grants_that_mean_nothing_are_refused() {
     for (key, value) in [
         ("weights", "4"),
@@ -106,6 +115,10 @@ fn grants_that_mean_nothing_are_refused() {
         ("reserved_slots", "-1"),
     ] {
         assert_eq!(keys(&format!("[tenancy]\n{key} = {value}")), [format!("tenancy.{key}")], "{value}");
+    }
+    for value in ["0", "\"10/d\"", "{ a = 1 }", "true"] {
+        let text = format!("[python]\napp = \"a\"\n[tasks.\"a.b\"]\nrate_limit = {value}");
+        assert_eq!(keys(&text), ["tasks.\"a.b\".rate_limit"], "{value}");
     }
     let text = said("[tenancy]\nrate_limit = { \"7\" = \"0/s\" }");
     assert!(text.contains("the value of \"7\"") && text.contains("pause"), "{text}");

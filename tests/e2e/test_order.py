@@ -101,3 +101,17 @@ def test_what_is_handed_back_starts_first_and_in_order(celery_app, client, fairs
     queue = waiting(client, get_queue_for_user(1))
     assert [call_of(message)[0][1] for message in queue] == list(range(6))
     assert [message["headers"].get("redelivered", False) for message in queue] == [True] * 3 + [False] * 3
+
+
+def test_many_users_in_one_long_list_each_keep_their_order(celery_app, client, fairstalk, ledger):
+    """More of them than are filed at once, and more messages than are looked at: nothing is lost, twice, or out of turn."""
+    users, each = 150, 7
+    for n in range(each):
+        for user in range(users):
+            tasks.record.apply_async((user, n, str(ledger)), queue="queue_7")
+    # One at once: what is next of a user starts when the one before has ended.
+    fairstalk(queues={"names": ["queue_7"]}, tenancy={"parameter": "user_id", "max_concurrency": 1})
+    ledger.wait("end", users * each, timeout=120)
+    wait_settled(client)
+    for user in range(users):
+        assert ledger.numbers("start", user) == list(range(each)), user

@@ -208,6 +208,7 @@ def test_whose_a_task_is_is_found_out(celery_app, client, fairstalk, ledger):
         send(ledger, user, 1)
     found = daemon.wait_log(r'found out that the parameter "user_id" says whose a task is').group()
     assert found and daemon.log().count("found out that") == 1, "told once, by one worker"
+    assert "\nfairstalk_tenancy_lost 0\n" in daemon.call("metrics").stdout
     before = len(ledger.lines("start"))
     for user in quiet:
         send(ledger, user, 3)
@@ -260,4 +261,8 @@ def test_a_deploy_that_changes_the_answer_is_noticed_once(celery_app, client, fa
     wait_settled(client)
     eventually(lambda: client.llen("queue_3") == 0)
     assert daemon.log().count("no longer says") == 1
+    assert "\nfairstalk_tenancy_lost 1\n" in daemon.call("metrics").stdout
+    [status] = daemon.ask("status")
+    assert status["tenancy"]["lost"] and "until" in status["tenancy"]["named_by"]
+    assert 'whose a task is says its queue: the parameter "user_id" did say it' in daemon.call("status").stdout
     assert explained(daemon, 1)["named_by"].startswith('its queue: the parameter "user_id" did say it, until ')

@@ -282,6 +282,7 @@ pub fn config() -> Config {
             tasks: BTreeMap::new(),
         },
         tasks: BTreeMap::new(),
+        rate_limits: Default::default(),
         memory_limits: BTreeMap::new(),
         log: Log { level: Level::Debug, format: LogFormat::Text, ..Log::default() },
     }

@@ -26,6 +26,7 @@ call('HSET', own('slots'), owner, ARGV[9])
 if ARGV[5] == '1' then -- who stays paused while nobody works is known again
   local count = call('SCARD', own('paused'))
   if count > 0 then call('HSET', tenants_key, 'paused', count) end
+  if call('EXISTS', own('bars')) == 1 then call('HSET', tenants_key, 'bars', 1) end
 end
 
 for _, sequence in ipairs(call('HKEYS', claims)) do

@@ -68,9 +68,9 @@ for _, flow in ipairs(flows) do
   end
 end
 remember()
-local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked')
+local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked') - call('HEXISTS', tenants_key, 'bars')
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
-if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('slots')) end
+if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('shut'), own('slots')) end
 if #others > 0 and not dead_others then return {left, now, others} end
 call('DEL', intake, ring)
 

@@ -1,5 +1,5 @@
 -- One step of a worker, atomic: settle what has ended, promote what is due, file what was looked at into lanes, claim
--- what free slots can take, look at what is new in the lists. Begins with tenants.lua.
+-- what free slots can take, look at what is new in the lists. Begins with tenants.lua, ends with claim.lua.
 --
 -- KEYS  15… the lists of the most urgent priority step, one for each queue
 -- ARGV  3 first free sequence number   4 how many to claim   5 queue to begin with (from 0)
@@ -12,17 +12,21 @@
 --      14 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
---         bytes at most), number of flows, then name and grant of each; the flow of each message as two bytes
+--         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
+--         kind of each message as two bytes
+--      then number of lists of which the caller has messages at hand that are not filed yet, and for each: list, how many;
+--         it looks at what is behind these
 --      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
 --         which it had, and has none any more
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
---       'delay' (note = due, ms); 'dead' (note = JSON entry); 'store' (only the results: the task still runs).
+--       'limit' (note = task: it waits for the next start of that task); 'delay' (note = due, ms);
+--       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
---       {list, flow, claim number, how long it waited in lanes (ms), message, …}, {{list, message, …}, …}: what was
---       looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
---       epoch or -1 if it was not read, number of the latest revocation or 0, messages
---       left in lanes if as many were claimed as were wanted and more could run, else 0},
+--       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
+--       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked
+--       at whose turn another worker has, or -1, the present epoch or -1 if it was not read, number of the latest
+--       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -104,6 +108,12 @@ if settlements > 0 then
         refilled = true
       elseif action == 'list' then call('RPUSH', list_of(line), message)
       elseif action == 'back' then call('LPUSH', list_of(line), message)
+      elseif action == 'limit' then
+        -- What was claimed unseen came before all that was seen; of that there may be much, in its order.
+        local limited = list_of(line) .. RATE .. ARGV[settled[i] + 6]
+        if string.find(value, '^[^%z]*%z%z') then put_front(flow, limited, message, claimed_nth)
+        else put_back(flow, limited, {message}) end
+        refilled = true
       elseif action == 'delay' then
         call('HSET', delayed_messages, claim, list_of(line) .. '\0' .. flow .. '\0' .. message)
         call('ZADD', delayed, note, claim)
@@ -157,25 +167,36 @@ local answered, filings = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
 at = at + 2
 for _ = 1, filings do
   local list, messages, kinds = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
-  local whose = ARGV[at + 5 + 2 * kinds]
+  local whose = ARGV[at + 5 + 3 * kinds]
   local names, parts = {}, {}
-  for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 3 + 2 * kind], {} end
+  for kind = 1, kinds do names[kind], parts[kind] = ARGV[at + 2 + 3 * kind], {} end
   meet(names)
   -- Nothing is filed by an answer that has been replaced: of one user some would be here and some there.
   if answered >= epoch and ends_as(list, -1, ARGV[at + 2]) and ends_as(list, -messages, ARGV[at + 3]) then
-    for i, message in ipairs(call('RPOP', list, messages)) do
+    local popped = call('RPOP', list, messages)
+    if kinds == 1 then parts[1] = popped end -- a bulk job: by far the most messages are filed so
+    for i, message in ipairs(kinds > 1 and popped or {}) do
       local high, low = string.byte(whose, 2 * i - 1, 2 * i)
       local part = parts[high * 256 + low + 1]
       part[#part + 1] = message
     end
     for kind = 1, kinds do
-      put_back(names[kind], list, parts[kind])
-      grant(names[kind], ARGV[at + 4 + 2 * kind])
+      local task = ARGV[at + 4 + 3 * kind]
+      refilled = refilled or task ~= ''
+      put_back(names[kind], task == '' and list or list .. RATE .. task, parts[kind])
+      grant(names[kind], ARGV[at + 3 + 3 * kind])
     end
   end
   call('HDEL', intake, list)
-  at = at + 6 + 2 * kinds
+  at = at + 6 + 3 * kinds
 end
+
+local at_hand = {}
+for _ = 1, tonumber(ARGV[at]) do
+  at_hand[ARGV[at + 1]] = tonumber(ARGV[at + 2])
+  at = at + 2
+end
+at = at + 1
 
 -- Hold. Of whom the owner has messages that have not started, nobody else may start one: it would be out of order. What
 -- a dead owner held, and claims whose answer never arrived, comes to an end by their settlement.
@@ -199,206 +220,3 @@ for _, flow in ipairs(flows) do
     refilled = refilled or tenant.n > 0
   end
 end
-
--- Claim.
-local claimed, noted, kept, scores = {}, {}, {}, {}
-
--- List of a line, and how kombu's record of a message from it ends. Most messages of a step are of few lines.
-local lists_of, ends_of = {}, {}
-
-local function claim(line, flow, charge, waited, message)
-  if not lists_of[line] then
-    local list = list_of(line)
-    lists_of[line] = list
-    local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
-    ends_of[line] = ', "", "' .. queue .. '"]'
-  end
-  local list, name, n, m = lists_of[line], owner .. ':' .. sequence, #kept, #claimed
-  number = number + 1
-  kept[n + 1], kept[n + 2] = name, '[' .. message .. ends_of[line]
-  noted[n + 1], noted[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
-  -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
-  scores[n + 1], scores[n + 2] = time[1], name
-  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = list, flow, number, waited, message
-  sequence, want = sequence + 1, want - 1
-end
-
--- Slots of the whole fleet in which nothing runs.
-local function free_slots()
-  local free = -call('HLEN', unacked)
-  for _, slots in ipairs(call('HVALS', own('slots'))) do free = free + slots end
-  return free
-end
-
--- Messages left in lanes, if slots are what they wait for.
-local behind = 0
-
--- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
--- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
-local function serve()
-  -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
-  local line, more = {}, want -- the first one to be served is the last in line
-  local function join(flow)
-    local v, low, high = tenants[flow].v, 1, #line + 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      local other = tenants[line[middle]].v
-      if other > v or other == v and line[middle] > flow then low = middle + 1 else high = middle end
-    end
-    table.insert(line, low, flow)
-  end
-  for _ in pairs(changed) do more = more + 1 end
-  -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
-  local reserved = tonumber(ARGV[12])
-  if reserved > 0 then more = more + 100 end
-  local least = call('ZRANGE', ready, 0, more - 1)
-  meet(least)
-  for i = #least, 1, -1 do
-    if tenants[least[i]] and not changed[least[i]] then line[#line + 1] = least[i] end
-  end
-  for flow in pairs(changed) do
-    if tenants[flow] then join(flow) end
-  end
-  for _, flow in ipairs(holds) do
-    if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
-  end
-  local free = reserved > 0 and free_slots() or math.huge
-  local charges, shares, taken = {}, {}, {}
-  local left = want
-  while left > 0 and #line > 0 do
-    local first = table.remove(line)
-    local tenant = tenants[first]
-    -- Who can't be served now can't be later in this step, when less is free.
-    if tenant.n > (taken[first] or 0) and may_run(tenant) and (free > reserved or tenant.r == 0) then
-      if not taken[first] then
-        charges[first], taken[first] = math.max(tenant.c or expected, 0.01), 0
-        shares[#shares + 1] = first
-      end
-      floor = math.max(floor, tenant.v)
-      tenant.v = tenant.v + charges[first] / (tenant.w or 1)
-      tenant.r, taken[first], free, left = tenant.r + 1, taken[first] + 1, free - 1, left - 1
-      if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
-      join(first)
-    end
-  end
-  for _, flow in ipairs(shares) do
-    local tenant, left = tenants[flow], taken[flow]
-    local charge = string.format('%.3f', charges[flow])
-    for _, line in ipairs(by_turn(tenant)) do
-      if left == 0 then break end
-      local messages, waits = pop(flow, line, left)
-      for i, message in ipairs(messages) do
-        claim(line, flow, charge, waits[i], message)
-        left = left - 1
-        if #claimed > 5 * slots then tenant.h = owner end
-      end
-      tenant.o = next(tenant.l, next(tenant.l)) and line or nil
-    end
-    tenant.r = tenant.r - left
-  end
-  -- Each claim has used up one of these at most, so if more tenants could be served, one of them is still in line.
-  for _, flow in ipairs(line) do
-    if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
-  end
-end
-
-if want > 0 then
-  meet({})
-  if throttled > 0 then let_run() end
-  if waiting > 0 then serve() end
-end
-
--- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
--- messages unseen, in kombu's order (`kombu/transport/redis.py`, `_brpop_start`): the most urgent priority step of
--- every queue before the next step of any; within a step one of each queue in turn, from one round to the next only of
--- those that had one.
-local looked, turn = {}, -1
-
-local function lists_with_messages()
-  local steps, all, found = {}, {}, {}
-  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    steps[n] = {}
-    for i = 1, queues do
-      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
-      all[#all + 1] = steps[n][i]
-    end
-  end
-  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
-  for _, lists in ipairs(steps) do
-    local step = {}
-    if call('EXISTS', unpack(lists)) > 0 then
-      for i, list in ipairs(lists) do
-        local length = call('LLEN', list)
-        if length > 0 then step[#step + 1] = {list = list, length = length, next = (cursor + i) % queues} end
-      end
-      found[#found + 1] = step
-    end
-  end
-  return found
-end
-
--- Leaves out the lists another worker is looking at.
-local function whose_turn_is_mine(places)
-  local lists, mine = {}, {}
-  for i, place in ipairs(places) do lists[i] = place.list end
-  local turns = call('HMGET', intake, unpack(lists))
-  for i, place in ipairs(places) do
-    local by, till = string.match(turns[i] or '', '^(.*)%z(%d+)$')
-    if by and by ~= owner and tonumber(till) > now then
-      turn = turn < 0 and till - now or math.min(turn, till - now)
-    else
-      mine[#mine + 1] = place
-    end
-  end
-  return mine
-end
-
-local function take_unseen(places)
-  while want > 0 and #places > 0 do
-    local still = {}
-    for _, place in ipairs(places) do
-      if want == 0 then return end
-      claim(place.list, '', '0', 0, call('RPOP', place.list))
-      place.length, cursor = place.length - 1, place.next
-      if place.length > 0 then still[#still + 1] = place end
-    end
-    places = still
-  end
-end
-
-if look > 0 then
-  local open = {}
-  for _, step in ipairs(lists_with_messages()) do
-    step = whose_turn_is_mine(step)
-    meet({})
-    want = math.min(want, slots - #claimed / 5)
-    if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
-    for _, place in ipairs(step) do
-      if place.length > 0 then open[#open + 1] = place end
-    end
-  end
-  local share = math.ceil(look / math.max(1, #open))
-  for _, place in ipairs(open) do
-    local seen = {place.list}
-    local messages = call('LRANGE', place.list, -share, -1)
-    for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
-    looked[#looked + 1] = seen
-    -- Without memory left this may fail: then others may look as well, which costs no more than time.
-    redis.pcall('HSET', intake, place.list, owner .. '\0' .. (now + TURN))
-  end
-end
-
-if #kept > 0 then
-  call('HSET', unacked, unpack(kept))
-  call('ZADD', index, unpack(scores))
-  call('HSET', claims, unpack(noted))
-end
-remember()
-if throttled and throttled > 0 then
-  local next_start = tonumber(call('ZRANGE', own('throttled'), 0, 0, 'WITHSCORES')[2] or now)
-  next_due = math.min(next_due and tonumber(next_due) or next_start, next_start)
-end
--- What came back into lanes rings for nobody by itself.
-if refilled and waiting and waiting > 0 then call('SET', ring, number) end
-return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0, behind}

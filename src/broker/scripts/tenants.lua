@@ -12,7 +12,8 @@
 --
 -- A flow is whose task a message is: a tenant, or, where nobody is named, its queue. What waits of a flow in one list
 -- of a queue is a line, kept in a lane: a list of its own, oldest message at the right end. The name of a line is
--- that of the list, or, for messages whose time has come, the list's with DUE behind it.
+-- that of the list, or, for messages whose time has come, the list's with DUE behind it; or, for messages of a task
+-- whose rate is limited, the list's with RATE and the name of the task behind it.
 --
 -- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
 -- c what one of its tasks takes (moving average, ms), h the owner that has claimed some before a slot was free for them, if
@@ -21,11 +22,12 @@
 -- front that came back, t since when they wait: pairs of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
 -- (tenants), throttled (tenants that have to wait for their next start), epoch (counts the answers to whose a message
--- is, see answer.lua). Beside them: revoked (number of the latest revocation, see revoke.lua), which is only read here.
+-- is, see answer.lua). Beside them: revoked (number of the latest revocation, see revoke.lua), which is only read here,
+-- and bars (there is something in the fleet's hash of that name, which is otherwise not asked: see `opens`).
 
 local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
   tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
-local LISTS, DUE = 14, '\031due'
+local LISTS, DUE, RATE = 14, '\031due', '\031rate\031'
 local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled', 'epoch'}
 local prefix, owner = ARGV[1], ARGV[2]
 local call = redis.call
@@ -40,9 +42,56 @@ local refilled = false -- others may find something in the lanes now
 -- A key of this fleet: of the workers that consume the same queues.
 local function own(name) return string.sub(tenants_key, 1, -#'tenants' - 1) .. name end
 
+-- What keeps whole lines from being served: queues that are paused, and tasks whose rate is limited: name -> {i least
+-- time between two starts, ms, z when the next may be}. Nil while there is nothing of both.
+local bars
+
+-- Kept as 'queue:NAME' -> '' and 'task:NAME' -> 'i z'.
+local function read_bars()
+  local kept = call('HGETALL', own('bars'))
+  bars = {queues = {}, tasks = {}}
+  for n = 1, #kept, 2 do
+    local kind, name = string.match(kept[n], '^(%a+):(.*)$')
+    local interval, start = string.match(kept[n + 1], '^(%S+) (%S+)$')
+    if kind == 'queue' then bars.queues[name] = true else
+      bars.tasks[name] = {i = tonumber(interval), z = tonumber(start)}
+    end
+  end
+end
+
+local function set_bar(name, value)
+  if value then call('HSET', own('bars'), name, value) else call('HDEL', own('bars'), name) end
+end
+
+-- The limited rate of the task whose messages are in a line, if it has one.
+local function rate_of(line)
+  local _, last = string.find(line, RATE, 1, true)
+  return last and bars and bars.tasks[string.sub(line, last + 1)]
+end
+
+local function is_paused(line)
+  return bars and bars.queues[string.match(string.sub(line, #prefix + 1), '^[^\6\031]*')]
+end
+
+-- When the next message of a line may be claimed, ms; never while its queue is paused.
+local function opens(line)
+  if is_paused(line) then return math.huge end
+  local rate = rate_of(line)
+  return rate and rate.z or 0
+end
+
+-- How many messages of a tenant could be claimed now: of a task whose rate is limited, one at a time.
+local function open_messages(tenant)
+  local open = 0
+  for line, place in pairs(tenant.l) do
+    if opens(line) <= now then open = open + (rate_of(line) and 1 or place.n) end
+  end
+  return open
+end
+
 local function may_run(tenant)
-  return tenant.n > 0 and not tenant.p and (not tenant.m or tenant.r < tenant.m) and (not tenant.z or tenant.z <= now)
-    and (not tenant.h or tenant.h == owner)
+  return not tenant.p and (not tenant.m or tenant.r < tenant.m) and (not tenant.z or tenant.z <= now)
+    and (not tenant.h or tenant.h == owner) and (bars and open_messages(tenant) or tenant.n) > 0
 end
 
 -- Whoever comes first may have it.
@@ -60,18 +109,12 @@ local function meet(flows)
   local count = #fields
   if not floor then
     for _, counter in ipairs(COUNTERS) do fields[#fields + 1] = counter end
-    fields[#fields + 1] = 'revoked'
+    fields[#fields + 1], fields[#fields + 2] = 'revoked', 'bars'
   end
   if #fields == 0 then return end
   local values = call('HMGET', tenants_key, unpack(fields))
-  for i = 1, count do
-    if values[i] then
-      local tenant = cjson.decode(values[i])
-      tenant.was_ready = is_free(tenant)
-      tenants[fields[i]] = tenant
-    end
-  end
   if not floor then
+    if values[count + #COUNTERS + 2] then read_bars() end
     local read = {}
     for i, counter in ipairs(COUNTERS) do
       known[counter] = values[count + i] and tonumber(values[count + i])
@@ -79,6 +122,13 @@ local function meet(flows)
     end
     floor, number, waiting, paused, throttled, epoch = unpack(read)
     revoked = tonumber(values[count + #COUNTERS + 1] or 0)
+  end
+  for i = 1, count do
+    if values[i] then
+      local tenant = cjson.decode(values[i])
+      tenant.was_ready = is_free(tenant)
+      tenants[fields[i]] = tenant
+    end
   end
 end
 
@@ -252,9 +302,20 @@ local function let_run()
   throttled = throttled - #due
 end
 
+-- Of a tenant that may not run: when the first of its lines opens that is not paused (0 if none has to wait), and
+-- whether one is paused.
+local function next_opening(tenant)
+  local first, any_paused = math.huge, false
+  for line in pairs(bars and tenant.l or {}) do
+    first = math.min(first, opens(line))
+    any_paused = any_paused or is_paused(line)
+  end
+  return first < math.huge and first > now and first or 0, any_paused
+end
+
 -- Writes the tenants back. Who neither waits nor runs is forgotten; when nobody is left, so is the virtual time.
 local function remember()
-  local fields, leave, enter_ready, leave_ready, wait = {}, {}, {}, {}, {}
+  local fields, leave, enter_ready, leave_ready, wait, shut = {}, {}, {}, {}, {}, {}
   for flow in pairs(changed) do
     local tenant = tenants[flow]
     local is_ready, was_ready = is_free(tenant), tenant.was_ready
@@ -265,15 +326,18 @@ local function remember()
       fields[#fields + 1] = cjson.encode(tenant)
     end
     tenant.was_ready = is_ready
-    if tenant.z then
-      wait[#wait + 1] = tostring(tenant.z)
+    local start, any_paused = 0, false
+    if not is_ready then start, any_paused = next_opening(tenant) end
+    if any_paused then shut[#shut + 1] = flow end
+    if tenant.z or start > 0 then
+      wait[#wait + 1] = tostring(math.max(tenant.z or 0, start))
       wait[#wait + 1] = flow
     end
     if is_ready then
       -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
       enter_ready[#enter_ready + 1] = string.format('%.0f', tenant.v * 1000)
       enter_ready[#enter_ready + 1] = flow
-    elseif was_ready then
+    elseif was_ready or bars then -- before a queue was paused it may have been
       leave_ready[#leave_ready + 1] = flow
     end
   end
@@ -282,6 +346,7 @@ local function remember()
     call('ZADD', own('throttled'), unpack(wait))
     throttled = call('ZCARD', own('throttled'))
   end
+  if #shut > 0 then call('SADD', own('shut'), unpack(shut)) end -- looked at again when a queue is resumed
   if floor then
     -- All of them, as soon as one has changed: when there is nothing else, everybody is gone.
     local counters, moved = {floor, number, waiting, paused, throttled, epoch}, false
@@ -303,4 +368,28 @@ local function remember()
     floor, known.floor = 0, 0
     call('HSET', tenants_key, 'floor', 0)
   end
+end
+
+-- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
+-- many, the next step goes on with it.
+local unsorted = false
+
+local function first_ready(count)
+  local flows = call('ZRANGE', ready, 0, count - 1)
+  if not bars then return flows end
+  for _ = 1, 5 do
+    local shut = {}
+    meet(flows)
+    for _, flow in ipairs(flows) do
+      if not tenants[flow] or not may_run(tenants[flow]) then
+        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
+      end
+    end
+    if #shut == 0 then return flows end
+    call('ZREM', ready, unpack(shut))
+    remember()
+    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
+  end
+  unsorted = true
+  return flows
 end

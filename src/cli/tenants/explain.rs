@@ -3,6 +3,7 @@
 use super::super::redis::{block_on, connect};
 use super::super::{Error, Settings, output};
 use super::{Row, span};
+use crate::broker::inspect::{LineFigures, TenantFigures};
 use crate::broker::standing::{Standing, standing};
 use crate::broker::{BrokerError, Connection, Keys, answer, inspect, minute};
 use crate::channel::Exit;
@@ -11,6 +12,7 @@ use crate::fairness::discovery::Answer;
 use crate::fairness::flow;
 use crate::routing::numbered_queue;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Prints it, a line for each reason.
 pub(super) fn run(tenant: &str, as_json: bool, settings: &Settings) -> Result<Exit, Error> {
@@ -85,12 +87,38 @@ fn verdict(row: &Row, standing: &Standing) -> String {
     if let Some(wait) = now.not_before.map(|time| time - standing.now as f64).filter(|wait| *wait > 0.0) {
         return format!("waits for its rate: its next task may start in {}", span(wait));
     }
+    if let Some(barred) = barred(now, standing) {
+        return barred;
+    }
     match standing.place {
         Some(0) => "is next: the first free slot is its own".to_owned(),
         Some(1) => "is next but one: one tenant has had less".to_owned(),
         Some(ahead) => format!("is not next: {ahead} tenants have had less, and go first"),
         None => "has just been served; look again".to_owned(),
     }
+}
+
+/// Why nothing of it may be claimed though it waits: all of it is in paused queues, or of tasks whose rate is limited.
+fn barred(now: &TenantFigures, standing: &Standing) -> Option<String> {
+    let paused = |line: &&LineFigures| standing.bars.queues.contains(queue_of(line));
+    let start = |line: &LineFigures| {
+        let rate = line.task.as_ref().and_then(|task| standing.bars.tasks.get(task));
+        rate.map_or(0.0, |rate| rate.not_before - standing.now as f64)
+    };
+    let open = now.lines.iter().filter(|line| !paused(line));
+    let Some(first) = open.min_by(|one, other| start(one).total_cmp(&start(other))) else {
+        let queues: BTreeSet<&str> = now.lines.iter().map(queue_of).collect();
+        let queues = Vec::from_iter(queues).join(", ");
+        return (!queues.is_empty()).then(|| format!("waits until `fairstalk resume --queue`: {queues} paused"));
+    };
+    let wait = start(first);
+    let task = first.task.as_deref().filter(|_| wait > 0.0)?;
+    Some(format!("waits for the rate of {task}: its next start may be in {}", span(wait)))
+}
+
+/// Queue the messages of a lane came from.
+fn queue_of(line: &LineFigures) -> &str {
+    line.list.split_once('\u{6}').map_or(&*line.list, |(queue, _)| queue)
 }
 
 fn turn(row: &Row, standing: &Standing) -> String {
@@ -110,7 +138,9 @@ fn places(row: &Row, standing: &Standing, queue: Option<&str>) -> String {
     for line in row.now.iter().flat_map(|now| &now.lines) {
         let (list, step) = line.list.split_once("\u{6}\u{16}").unwrap_or((&line.list, "0"));
         let due = if line.due { ", due after a delay" } else { "" };
-        places.push(format!("{} of {list}, priority {step}{due}", line.waiting));
+        let task = line.task.as_ref().map(|task| format!(", limited {task}")).unwrap_or_default();
+        let paused = if standing.bars.queues.contains(queue_of(line)) { ", paused" } else { "" };
+        places.push(format!("{} of {list}, priority {step}{due}{task}{paused}", line.waiting));
     }
     places.extend(row.oldest.map(|oldest| format!("the oldest for {}", span(oldest as f64))));
     places.push(format!("{} delayed", standing.delayed));
@@ -153,4 +183,22 @@ fn naming(config: &Config, answer: Option<&str>) -> String {
 pub(crate) async fn named_by(config: &Config, connection: &mut Connection, keys: &Keys) -> Result<String, BrokerError> {
     let kept = answer::read(connection, keys).await?;
     Ok(naming(config, kept.answer.as_deref()))
+}
+
+/// How often it was found out or lost what says whose a message is, and whether it is lost now: something was deployed
+/// that it doesn't fit. Nothing of both where `[tenancy]` says it.
+///
+/// # Errors
+/// [`BrokerError`].
+pub(crate) async fn found_out(
+    config: &Config,
+    connection: &mut Connection,
+    keys: &Keys,
+) -> Result<(u64, bool), BrokerError> {
+    if config.tenancy.parameter.is_some() || config.tenancy.header.is_some() {
+        return Ok((0, false));
+    }
+    let kept = answer::read(connection, keys).await?;
+    let told = kept.answer.as_deref().and_then(|answer| serde_json::from_str::<Answer>(answer).ok());
+    Ok((kept.epoch, told.is_some_and(|answer| answer.name.is_none())))
 }

@@ -2,7 +2,7 @@
 
 mod explain;
 
-pub(super) use explain::named_by;
+pub(super) use explain::{found_out, named_by};
 
 use super::redis::{block_on, connect};
 use super::{Error, Settings, output};

@@ -115,6 +115,8 @@ def warnings(app, server, queues):
 
 def describe(task):
     """Limits, signature and rules of one task; the parameter names tell whose task a message is."""
+    from celery.utils.time import rate
+
     try:
         parameters = [p.name for p in inspect.signature(task.run).parameters.values()
                       if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -124,6 +126,7 @@ def describe(task):
         "parameters": parameters,
         "time_limit": task.time_limit or task.app.conf.task_time_limit,
         "soft_time_limit": task.soft_time_limit or task.app.conf.task_soft_time_limit,
+        "rate_limit": None if task.app.conf.worker_disable_rate_limits else rate(task.rate_limit) or None,
         "acks_late": bool(task.acks_late),
         "acks_on_failure": bool(acks_on(task, "failure")),
         "acks_on_timeout": bool(acks_on(task, "timeout")),

@@ -34,6 +34,8 @@ pub struct TaskInfo {
     pub time_limit: Option<f64>,
     /// Soft limit in seconds.
     pub soft_time_limit: Option<f64>,
+    /// Most starts a second, over all workers.
+    pub rate_limit: Option<f64>,
     /// Its messages are acknowledged when it has ended, not before it starts.
     pub acks_late: bool,
     /// With `acks_late`: a failure is acknowledged; else it is rejected.

@@ -1,6 +1,7 @@
-//! Time limits that were set while the worker runs. As with Celery each worker keeps its own, until it ends.
+//! Limits that were set while the worker runs. As with Celery each worker keeps its own, until it ends.
 
 use super::super::engine::Engine;
+use super::super::rates::set_rate;
 use super::{Answer, Asked, Outcome};
 use serde_json::json;
 
@@ -13,6 +14,11 @@ pub(super) struct Limits {
 
 pub(super) fn time_limit(engine: &mut Engine, asked: &Asked) -> Answer {
     set(engine, asked).into()
+}
+
+/// The rate is that of the whole fleet.
+pub(super) fn rate_limit(engine: &mut Engine, asked: &Asked) -> Answer {
+    set_rate(engine, &asked.arguments).into()
 }
 
 fn set(engine: &mut Engine, asked: &Asked) -> Outcome {

@@ -118,6 +118,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("pool_restart", pool::pool_restart),
     ("pool_shrink", pool::pool_shrink),
     ("query_task", tasks::query_task),
+    ("rate_limit", limits::rate_limit),
     ("registered", application::registered),
     ("report", application::report),
     ("reserved", tasks::reserved),

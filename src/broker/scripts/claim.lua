@@ -1,0 +1,226 @@
+-- The second half of a step: claim and look. Comes after step.lua and uses what is local there.
+
+-- Claim.
+local claimed, noted, kept, scores = {}, {}, {}, {}
+
+-- List of a line, and how kombu's record of a message from it ends. Most messages of a step are of few lines.
+local lists_of, ends_of = {}, {}
+
+local function claim(line, flow, charge, waited, message)
+  if not lists_of[line] then
+    local list = list_of(line)
+    lists_of[line] = list
+    local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
+    ends_of[line] = ', "", "' .. queue .. '"]'
+  end
+  local list, name, n, m = lists_of[line], owner .. ':' .. sequence, #kept, #claimed
+  number = number + 1
+  kept[n + 1], kept[n + 2] = name, '[' .. message .. ends_of[line]
+  noted[n + 1], noted[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
+  -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
+  scores[n + 1], scores[n + 2] = time[1], name
+  local from = string.find(line, RATE, 1, true) and line or list
+  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = from, flow, number, waited, message
+  sequence, want = sequence + 1, want - 1
+end
+
+-- Slots of the whole fleet in which nothing runs.
+local function free_slots()
+  local free = -call('HLEN', unacked)
+  for _, slots in ipairs(call('HVALS', own('slots'))) do free = free + slots end
+  return free
+end
+
+-- Messages left in lanes, if slots are what they wait for.
+local behind = 0
+
+-- How many messages may be taken of a line now: of a limited task one, and then the next one not before its time.
+local function take(line, most)
+  if opens(line) > now then return 0 end
+  local rate = rate_of(line)
+  if not rate then return most end
+  rate.z = now + rate.i
+  set_bar('task:' .. string.match(line, RATE .. '(.*)$'), string.format('%.3f %.3f', rate.i, rate.z))
+  return 1
+end
+
+-- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
+-- expected to take. None but the first `want` can come to be served, since each claim moves one of them back. Returns
+-- whether somebody was chosen who could then not be served, so that others may be.
+local function serve()
+  -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
+  local line, more = {}, want -- the first one to be served is the last in line
+  local function join(flow)
+    local v, low, high = tenants[flow].v, 1, #line + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local other = tenants[line[middle]].v
+      if other > v or other == v and line[middle] > flow then low = middle + 1 else high = middle end
+    end
+    table.insert(line, low, flow)
+  end
+  for _ in pairs(changed) do more = more + 1 end
+  -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
+  local reserved = tonumber(ARGV[12])
+  if reserved > 0 then more = more + 100 end
+  local least = first_ready(more)
+  meet(least)
+  for i = #least, 1, -1 do
+    if tenants[least[i]] and not changed[least[i]] then line[#line + 1] = least[i] end
+  end
+  for flow in pairs(changed) do
+    if tenants[flow] then join(flow) end
+  end
+  for _, flow in ipairs(holds) do
+    if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
+  end
+  local free = reserved > 0 and free_slots() or math.huge
+  local charges, shares, taken, short = {}, {}, {}, false
+  local left = want
+  while left > 0 and #line > 0 do
+    local first = table.remove(line)
+    local tenant = tenants[first]
+    -- Who can't be served now can't be later in this step, when less is free.
+    if (bars and open_messages(tenant) or tenant.n) > (taken[first] or 0) and may_run(tenant) and
+      (free > reserved or tenant.r == 0) then
+      if not taken[first] then
+        charges[first], taken[first] = math.max(tenant.c or expected, 0.01), 0
+        shares[#shares + 1] = first
+      end
+      floor = math.max(floor, tenant.v)
+      tenant.v = tenant.v + charges[first] / (tenant.w or 1)
+      tenant.r, taken[first], free, left = tenant.r + 1, taken[first] + 1, free - 1, left - 1
+      if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
+      join(first)
+    end
+  end
+  for _, flow in ipairs(shares) do
+    local tenant, left = tenants[flow], taken[flow]
+    local charge = string.format('%.3f', charges[flow])
+    for _, line in ipairs(by_turn(tenant)) do
+      if left == 0 then break end
+      local open = take(line, left)
+      if open > 0 then
+        local messages, waits = pop(flow, line, open)
+        for i, message in ipairs(messages) do
+          claim(line, flow, charge, waits[i], message)
+          left = left - 1
+          if #claimed > 5 * slots then tenant.h = owner end
+        end
+        tenant.o = next(tenant.l, next(tenant.l)) and line or nil
+      end
+    end
+    -- Another may have had the one start of a limited task.
+    tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
+  end
+  -- Each claim has used up one of these at most, so if more tenants could be served, one of them is still in line.
+  for _, flow in ipairs(line) do
+    if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
+  end
+  return short
+end
+
+if want > 0 then
+  meet({})
+  if throttled > 0 then let_run() end
+  for _ = 1, 10 do
+    if waiting <= 0 or want == 0 or not serve() then break end
+  end
+end
+
+-- Look: what is new in the lists, for the caller to say whose it is. While no tenant waits, free slots take the first
+-- messages unseen, in kombu's order (`kombu/transport/redis.py`, `_brpop_start`): the most urgent priority step of
+-- every queue before the next step of any; within a step one of each queue in turn, from one round to the next only of
+-- those that had one.
+local looked, turn = {}, -1
+
+local function lists_with_messages()
+  local steps, all, found = {}, {}, {}
+  for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    steps[n] = {}
+    for i = 1, queues do
+      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
+      all[#all + 1] = steps[n][i]
+    end
+  end
+  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
+  for _, lists in ipairs(steps) do
+    local step = {}
+    if call('EXISTS', unpack(lists)) > 0 then
+      for i, list in ipairs(lists) do
+        local length = call('LLEN', list)
+        if length > 0 and not is_paused(list) then step[#step + 1] = {list = list, length = length, next = (cursor + i) % queues} end
+      end
+      if #step > 0 then found[#found + 1] = step end
+    end
+  end
+  return found
+end
+
+-- Leaves out the lists another worker is looking at.
+local function whose_turn_is_mine(places)
+  local lists, mine = {}, {}
+  for i, place in ipairs(places) do lists[i] = place.list end
+  local turns = call('HMGET', intake, unpack(lists))
+  for i, place in ipairs(places) do
+    local by, till = string.match(turns[i] or '', '^(.*)%z(%d+)$')
+    if by and by ~= owner and tonumber(till) > now then
+      turn = turn < 0 and till - now or math.min(turn, till - now)
+    else
+      mine[#mine + 1] = place
+    end
+  end
+  return mine
+end
+
+local function take_unseen(places)
+  while want > 0 and #places > 0 do
+    local still = {}
+    for _, place in ipairs(places) do
+      if want == 0 then return end
+      claim(place.list, '', '0', 0, call('RPOP', place.list))
+      place.length, cursor = place.length - 1, place.next
+      if place.length > 0 then still[#still + 1] = place end
+    end
+    places = still
+  end
+end
+
+if look > 0 then
+  local open = {}
+  for _, step in ipairs(lists_with_messages()) do
+    step = whose_turn_is_mine(step)
+    meet({})
+    want = math.min(want, slots - #claimed / 5)
+    if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
+    for _, place in ipairs(step) do
+      if place.length > 0 then open[#open + 1] = place end
+    end
+  end
+  local share = math.ceil(look / math.max(1, #open))
+  for _, place in ipairs(open) do
+    local seen = {place.list}
+    local skip = at_hand[place.list] or 0
+    local messages = call('LRANGE', place.list, -share - skip, -1 - skip)
+    for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+    if #messages > 0 then looked[#looked + 1] = seen end
+    -- Without memory left this may fail: then others may look as well, which costs no more than time.
+    redis.pcall('HSET', intake, place.list, owner .. '\0' .. (now + TURN))
+  end
+end
+
+if #kept > 0 then
+  call('HSET', unacked, unpack(kept))
+  call('ZADD', index, unpack(scores))
+  call('HSET', claims, unpack(noted))
+end
+remember()
+if throttled and throttled > 0 then
+  local next_start = tonumber(call('ZRANGE', own('throttled'), 0, 0, 'WITHSCORES')[2] or now)
+  next_due = math.min(next_due and tonumber(next_due) or next_start, next_start)
+end
+if unsorted then next_due = now end
+-- What came back into lanes rings for nobody by itself.
+if refilled and waiting and waiting > 0 then call('SET', ring, number) end
+return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
+  epoch or -1, revoked or 0, behind}
