@@ -6,11 +6,12 @@
 //! revoked meanwhile are not, since they are in Redis ([`crate::broker::revoked`]).
 
 use super::request::{self, Arguments, ReplyTo};
-use super::{Request, Revocation};
+use super::{Node, Request, Revocation};
 use crate::broker::{BrokerError, Connection, Keys, Kind, revoked};
 use crate::config::Broker;
 use redis::{PushInfo, PushKind, Value as RedisValue};
 use serde_json::{Value, json};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -47,9 +48,10 @@ pub struct Call {
     pub answer: oneshot::Sender<Result<Value, String>>,
 }
 
-/// Listens for ever, and connects again whenever the connection is lost.
-pub async fn serve(broker: Broker, keys: Keys, node: String, tell: impl Fn(Heard)) {
-    let mut mailbox = Mailbox { broker, keys, node, tell, clock: 0 };
+/// Listens for ever, and connects again whenever the connection is lost. What is heard is done whether the node speaks
+/// for its name or not; it is answered only if it does.
+pub async fn serve(broker: Broker, keys: Keys, node: Rc<Node>, tell: impl Fn(Heard)) {
+    let mut mailbox = Mailbox { broker, keys, node, tell };
     let mut wait = RETRY_MIN;
     let mut refused = false;
     loop {
@@ -93,10 +95,8 @@ pub async fn broadcast(
 struct Mailbox<T> {
     broker: Broker,
     keys: Keys,
-    node: String,
+    node: Rc<Node>,
     tell: T,
-    /// Lamport clock.
-    clock: u64,
 }
 
 impl<T: Fn(Heard)> Mailbox<T> {
@@ -133,8 +133,8 @@ impl<T: Fn(Heard)> Mailbox<T> {
             tracing::debug!("something else than a command was published to workers");
             return Ok(());
         };
-        self.clock = self.clock.max(request.clock) + 1;
-        if !request.is_for(&self.node) {
+        self.node.adjust(request.clock);
+        if !request.is_for(&self.node.name) {
             return Ok(());
         }
         tracing::debug!(method = request.method, "remote control");
@@ -147,10 +147,9 @@ impl<T: Fn(Heard)> Mailbox<T> {
         (self.tell)(Heard::Call(Call { method, arguments, answer }));
         let Ok(answer) = answered.await else { return Ok(()) };
         let value = answer.unwrap_or_else(|error| json!({"error": error}));
-        self.clock += 1;
-        match request.reply(&self.node, &value, self.clock, seconds_since_1970()) {
-            Some((to, reply)) => self.push(connection, to, &reply).await,
-            None => Ok(()),
+        match request.reply(&self.node.name, &value, self.node.tick(), seconds_since_1970()) {
+            Some((to, reply)) if self.node.speaks() => self.push(connection, to, &reply).await,
+            _ => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `revoke` and `terminate`: tasks taken back, and, if asked for, ended (`celery/worker/control.py`). Pure.
 
+use super::repr::quoted;
 use super::request::Arguments;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -88,11 +89,6 @@ fn is_true(value: &Value) -> bool {
 fn set(ids: &[String]) -> String {
     let ids: Vec<String> = ids.iter().map(|id| quoted(id)).collect();
     if ids.is_empty() { "set()".to_owned() } else { format!("{{{}}}", ids.join(", ")) }
-}
-
-/// `repr()` of a text, near enough for people.
-pub fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "restart_min",
             "restart_max",
             "memory_limit",
+            "events",
         ],
     ),
     (

@@ -86,7 +86,7 @@ pub struct Workers {
     pub processes: u32,
     /// Slots (tasks at once) in each; `"auto"` = 2 x cores / processes, at least 1; default 4.
     pub concurrency: u32,
-    /// Node name pattern, `%i` = number of the worker, `%h` = host name; default `worker%i@%h`.
+    /// Node name pattern, filled in by [`Workers::node_name`]; default `worker%i@%h`.
     pub name: String,
     /// How long running tasks may take to finish after TERM; default 60 s.
     pub drain_timeout: Duration,
@@ -100,6 +100,8 @@ pub struct Workers {
     pub restart_max: Duration,
     /// A task that uses more memory than so many bytes is killed; none = any amount (default).
     pub memory_limit: Option<u64>,
+    /// Whether monitors are told of every task; none = as the application's `worker_send_task_events` says (default).
+    pub events: Option<bool>,
 }
 
 /// `[python]`: the application whose tasks run through Celery.
@@ -356,23 +358,6 @@ impl Config {
         self.workers.memory_limit.is_some()
             || !self.memory_limits.is_empty()
             || self.tasks.values().any(|task| task.memory_limit.is_some())
-    }
-}
-
-impl Workers {
-    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
-    pub fn node_name(&self, worker: u32, host: &str) -> String {
-        let mut name = String::new();
-        let mut rest = self.name.chars();
-        while let Some(c) = rest.next() {
-            match if c == '%' { rest.next() } else { None } {
-                Some('i') => name.push_str(&worker.to_string()),
-                Some('h') => name.push_str(host),
-                Some(other) => name.push(other),
-                None => name.push(c),
-            }
-        }
-        name
     }
 }
 

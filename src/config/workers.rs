@@ -47,6 +47,7 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
             .unwrap_or(Duration::from_millis(200)),
         restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
         memory_limit: section.size("memory_limit", MEMORY),
+        events: section.boolean("events"),
     };
     if let Err(complaint) = check_name(&workers.name, processes) {
         section.complain("name", complaint);
@@ -73,11 +74,11 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
         match c {
             '%' => match rest.next() {
                 Some('i') => numbered = true,
-                Some('h' | '%') => {}
+                Some('h' | 'n' | 'd' | '%') => {}
                 _ => {
                     return Err(Complaint::new(
-                        "has a % before something other than i, h and %",
-                        "%i is the number of the worker, %h the host, %% a percent sign",
+                        "has a % before something other than i, h, n, d and %",
+                        "%i is the number of the worker, %h the host, %n and %d its name without and only the domain, %% a percent sign",
                     ));
                 }
             },
@@ -96,6 +97,27 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
         return Err(Complaint::new(reason, "put %i, the number of the worker, into it"));
     }
     Ok(())
+}
+
+impl Workers {
+    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in. `%i` is its number, `%h`
+    /// the host, `%n` the host without its domain and `%d` the domain (`celery/utils/nodenames.py`).
+    pub fn node_name(&self, worker: u32, host: &str) -> String {
+        let (short, domain) = host.split_once('.').unwrap_or((host, ""));
+        let mut name = String::new();
+        let mut rest = self.name.chars();
+        while let Some(c) = rest.next() {
+            match if c == '%' { rest.next() } else { None } {
+                Some('i') => name.push_str(&worker.to_string()),
+                Some('h') => name.push_str(host),
+                Some('n') => name.push_str(short),
+                Some('d') => name.push_str(domain),
+                Some(other) => name.push(other),
+                None => name.push(c),
+            }
+        }
+        name
+    }
 }
 
 /// A path that does not depend on where the file is.

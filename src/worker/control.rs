@@ -7,11 +7,12 @@ use super::engine::{Engine, Event};
 use super::slots::RunnerState;
 use super::story;
 use super::work::{Phase, Terminated};
+use crate::celery::repr::quoted;
 use crate::celery::request::Arguments;
-use crate::celery::revocation::quoted;
 use crate::celery::{Call, Heard, Revocation, mailbox};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Time for a task to die of the signal it got; then it is killed. Revoked is revoked.
@@ -24,7 +25,14 @@ type Answer = Result<Value, String>;
 type Handler = fn(&mut Engine, &Arguments) -> Answer;
 
 /// All commands there are.
-const HANDLERS: &[(&str, Handler)] = &[("ping", ping), ("revoke", revoke), ("terminate", terminate)];
+const HANDLERS: &[(&str, Handler)] = &[
+    ("ping", ping),
+    ("revoke", revoke),
+    ("terminate", terminate),
+    ("enable_events", |engine, _| Ok(json!({"ok": engine.events.enable()}))),
+    ("disable_events", |engine, _| Ok(json!({"ok": engine.events.disable()}))),
+    ("heartbeat", heartbeat),
+];
 
 impl Engine {
     /// Begins to listen for commands.
@@ -32,7 +40,7 @@ impl Engine {
         let (broker, keys) = (self.start.config.broker.clone(), self.exchange.keys.clone());
         let tell = self.tell.clone();
         let tell = move |heard| drop(tell.send(Event::Control(heard)));
-        tokio::task::spawn_local(mailbox::serve(broker, keys, self.start.node.clone(), tell));
+        tokio::task::spawn_local(mailbox::serve(broker, keys, Rc::clone(&self.node), tell));
     }
 
     pub(super) fn heard(&mut self, heard: Heard) {
@@ -74,6 +82,12 @@ impl Engine {
 
 fn ping(_: &mut Engine, _: &Arguments) -> Answer {
     Ok(json!({"ok": "pong"}))
+}
+
+/// A sign of life out of turn.
+fn heartbeat(engine: &mut Engine, _: &Arguments) -> Answer {
+    engine.events.pulse();
+    Ok(Value::Null)
 }
 
 fn revoke(engine: &mut Engine, arguments: &Arguments) -> Answer {

@@ -1,5 +1,6 @@
 //! The worker's loop: one owner of all state, one event at a time.
 
+use super::events::Events;
 use super::exchange::Exchange;
 use super::lanes::Gaze;
 use super::letter::Death;
@@ -10,11 +11,12 @@ use super::naming::Naming;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
-use crate::celery::Heard;
+use crate::celery::{Heard, Node};
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
 use crate::runner::python::{Registry, Zygote, ZygoteSaid};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -77,6 +79,10 @@ pub struct Engine {
     pub(super) filings: Vec<Filing>,
     /// When to look for new messages.
     pub(super) gaze: Gaze,
+    /// What monitors are told.
+    pub(super) events: Events,
+    /// Who it is to Celery's tools.
+    pub(super) node: Rc<Node>,
     /// What says whose a message is.
     pub(super) naming: Naming,
     /// What tenants have had lately.
@@ -93,7 +99,7 @@ pub struct Engine {
     pub(super) listening: bool,
     /// Set when the drain deadline has passed: how many tasks ran then.
     pub(super) handed_back: Option<usize>,
-    pub(super) events: UnboundedReceiver<Event>,
+    pub(super) told: UnboundedReceiver<Event>,
     pub(super) tell: UnboundedSender<Event>,
 }
 
@@ -103,11 +109,12 @@ impl Engine {
     /// # Errors
     /// If there is an application but no zygote to run it.
     pub fn new(start: Start, orders: Orders, reports: Reports) -> Result<Engine, Failure> {
-        let (tell, events) = unbounded_channel();
+        let (tell, told) = unbounded_channel();
         let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = start.config.workers.concurrency);
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
+        let node = Rc::new(Node::new(start.node.clone()));
         let naming = Naming::new(&start.config);
         let mut engine = Engine {
             start,
@@ -123,6 +130,8 @@ impl Engine {
             outbox: Vec::new(),
             filings: Vec::new(),
             gaze: Gaze::default(),
+            events: Events::new(Rc::clone(&node)),
+            node,
             naming,
             tally: Tally::default(),
             expected: 10.0,
@@ -132,10 +141,11 @@ impl Engine {
             ready_told: false,
             listening: false,
             handed_back: None,
-            events,
+            told,
             tell,
         };
         engine.connect_zygote()?;
+        engine.learn_events();
         engine.listen();
         Ok(engine)
     }
@@ -149,21 +159,23 @@ impl Engine {
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
             self.exchange_if_due().await?;
+            self.release_events();
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
             self.watch_memory(Instant::now());
             crate::telemetry::tell_suppressed();
             if let Some(exit) = self.drained().await? {
+                self.events.close().await;
                 return Ok(exit);
             }
             let wake = self.exchange.wake();
             let deadline = tokio::time::Instant::from_std(self.next_deadline());
             tokio::select! {
-                event = self.events.recv() => {
+                event = self.told.recv() => {
                     if let Some(event) = event { self.handle(event); }
                     // What else has come meanwhile is settled and claimed for in the same step.
-                    while let Ok(event) = self.events.try_recv() { self.handle(event); }
+                    while let Ok(event) = self.told.try_recv() { self.handle(event); }
                 }
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
@@ -179,6 +191,7 @@ impl Engine {
                 _ = terminate.recv() => self.obey(Order::Drain {
                     within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
                     replaced: false,
+                    succeeded: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
             }
@@ -187,8 +200,11 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match (order, self.claiming) {
-            (Order::Drain { within_ms, replaced }, Claiming::Yes | Claiming::Paused) => {
+            (Order::Drain { within_ms, replaced, succeeded }, Claiming::Yes | Claiming::Paused) => {
                 self.replaced = replaced;
+                if succeeded {
+                    self.node.succeed();
+                }
                 self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
             }
             (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
@@ -265,6 +281,7 @@ impl Engine {
         let ready = looked && self.listening && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
+            self.introduce();
             self.reports.send(Report::Ready);
             self.ready_told = true;
         }

@@ -93,7 +93,9 @@ impl Engine {
         work.pid = runner.pid;
         self.memory.began(work.memory_limit, runner.leaf.as_ref());
         story::started(&self.start, work);
-        if let Err(malformed) = runner.give(&work.message, &Task::Run) {
+        self.events.started(work);
+        let task = Task::Run { show_result: self.events.want(work) };
+        if let Err(malformed) = runner.give(&work.message, &task) {
             let text = malformed.to_string();
             self.bury(index, Reason::Malformed, &text);
         }
@@ -118,6 +120,7 @@ impl Engine {
         let (lines, exit) = (self.tell.clone(), self.tell.clone());
         work.started = Instant::now();
         story::started(&self.start, work);
+        self.events.started(work);
         work.hard_limit = task.time_limit.map(|limit| (work.started + limit, limit.as_secs_f64()));
         let leaf = work.memory_limit.and_then(|limit| self.memory.leaf(Some(limit)));
         let running = command::start(

@@ -265,6 +265,7 @@ pub fn config() -> Config {
             restart_min: Duration::from_millis(50),
             restart_max: Duration::from_millis(800),
             memory_limit: None,
+            events: None,
         },
         python: None,
         tenancy: Tenancy::default(),

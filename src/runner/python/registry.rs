@@ -8,6 +8,12 @@ use std::collections::HashMap;
 pub struct Registry {
     /// Celery's `timezone` setting: that of times without an offset.
     pub timezone: String,
+    /// `TZ` of its process: Django sets it.
+    pub tz: Option<String>,
+    /// Celery's `worker_send_task_events`.
+    pub send_task_events: bool,
+    /// Celery's `event_exchange`.
+    pub event_exchange: String,
     /// Database of the results if the worker writes them; none if Celery does.
     pub results_db: Option<i64>,
     /// What stands before `celery-task-meta-` in the keys of the results; none if the worker doesn't write them.
@@ -25,6 +31,8 @@ pub struct TaskInfo {
     pub time_limit: Option<f64>,
     /// Soft limit in seconds.
     pub soft_time_limit: Option<f64>,
+    /// Monitors may be told of it.
+    pub send_events: bool,
     /// Its messages are acknowledged when it has ended, not before it starts.
     pub acks_late: bool,
     /// With `acks_late`: a failure is acknowledged; else it is rejected.

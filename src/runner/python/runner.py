@@ -77,7 +77,7 @@ def serve(app, channel, order, results_db):
             continue
         collector.begin(delivery.id)
         if kind == frames.RUN:
-            outcome, runtime, detail = execution.run(delivery)
+            outcome, runtime, detail = execution.run(delivery, bool(note))
         else:
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
         channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
