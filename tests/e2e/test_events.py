@@ -377,6 +377,7 @@ def test_who_speaks_for_a_name_during_a_reload(fairstalk, monitor, celery_app):
     for name, old in names.items():
         new = [event for event in online if event["hostname"] == name][1]
         assert new["pid"] != old
+        monitor.wait(lambda monitor: monitor.of("worker-heartbeat", hostname=name, pid=new["pid"]))
         beats = [event["pid"] for event in monitor.of("worker-heartbeat", hostname=name)]
         beats = beats[beats.index(new["pid"]) :]
         assert set(beats) == {new["pid"]}
