@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "examples" / "imgbackend"), str(ROOT / "tests")]
 import alone  # noqa: E402
 import claim_cost  # noqa: E402
 import drain  # noqa: E402
+import events  # noqa: E402
 import idle  # noqa: E402
 import memory  # noqa: E402
 import million  # noqa: E402
@@ -37,7 +38,7 @@ from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
 from systems import program  # noqa: E402
 
-SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
+SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "events": events}
 FAIRNESS = {
     "quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": claim_cost,
 }

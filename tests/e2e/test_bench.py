@@ -56,6 +56,13 @@ def test_quick_shares_and_costs(bench):
     assert all(f"**{part}**" in printed for part in parts), printed
 
 
+def test_quick_events(bench):
+    """Both systems are drained with events and without."""
+    figures = json.loads(bench("--quick", "--only", "events", "--json"))["events"]
+    assert set(figures) == {"celery_off", "celery_on", "fairstalk_off", "fairstalk_on"}
+    assert all(of["cpu_usec"]["python"] + of["cpu_usec"]["parent"] > 0 for of in figures.values())
+
+
 def test_running_time(bench_modules):
     """What lies outside of the stretch doesn't count, and what has not ended counts up to its end."""
     from share import jain, running_time

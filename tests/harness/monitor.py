@@ -54,6 +54,6 @@ class Monitor:
         """What happened to a task, in words without `task-`."""
         return [event["type"].removeprefix("task-") for event in self.of_task(task_id)]
 
-    def wait(self, condition, patience=30):
+    def wait(self, condition, patience=60):
         """Until this holds of the monitor; the failure shows all it has heard."""
         return eventually(lambda: condition(self), patience, lambda: "\n".join(map(str, self.events[-60:])))
