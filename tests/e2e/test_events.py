@@ -308,6 +308,26 @@ def test_a_result_is_there_when_its_event_comes(eventful, monitor, client, celer
     assert missing == []
 
 
+def test_a_result_is_there_although_it_was_hard_to_store(fairstalk, monitor, client):
+    """The same while the connections that store results are cut again and again, and those for events are not."""
+    missing = []
+
+    def look(event):
+        if event["type"] == "task-succeeded" and stored(client, event["uuid"]) is None:
+            missing.append(event)
+
+    fairstalk(workers={"events": True})
+    monitor.on_event = look
+    sent = [tasks.sleep.delay(0.03).id for _ in range(60)]
+    cuts = 0
+    for wanted in range(1, len(sent) + 1):
+        monitor.wait(lambda monitor: len({event["uuid"] for event in monitor.of("task-succeeded")}) >= wanted)
+        for connection in client.client_list():
+            if "B" in connection["flags"]:  # told of changes of queues: no other connection is
+                cuts += client.client_kill_filter(_id=connection["id"])
+    assert missing == [] and cuts > 10
+
+
 @pytest.mark.parametrize("send", [True, False])
 def test_the_configuration_decides(fairstalk, monitor, celery_app, client, send):
     """`[workers] events` counts, whatever the application says; and a key prefix stands before the channel."""
