@@ -44,7 +44,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Nothing is told before [`Engine::introduce`].
+    /// Nothing goes out before the worker has introduced itself.
     pub fn new(node: Rc<Node>) -> Events {
         let (outlet, zone) = (Rc::default(), event::zone(None));
         Events { node, outlet, on: false, fixed: false, zone, publisher: None }
