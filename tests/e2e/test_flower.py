@@ -67,7 +67,7 @@ def test_flower_shows_workers_and_tasks(fairstalk, celery_app, flower):
 
     sent = [tasks.add.delay(n, 1) for n in range(20)]
     failed = tasks.fail.delay("no such product")
-    retried = tasks.flaky.delay(1, countdown=0.1)
+    retried = tasks.flaky.delay(1, countdown=1)
     runs = tasks.sleep.delay(300)
     for number, result in enumerate(sent):
         info = flower.task(result, "SUCCESS")
