@@ -18,4 +18,5 @@ pub mod celery;
 pub mod worker;
 pub mod supervisor;
 pub mod init;
+pub mod migrate;
 pub mod cli;

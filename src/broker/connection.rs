@@ -126,6 +126,28 @@ pub fn tcp_database(url: &str) -> Option<String> {
     matches!(info.addr(), ConnectionAddr::Tcp(..)).then(|| format!("{}/{}", info.addr(), info.redis_settings().db()))
 }
 
+/// A broker as kombu describes a connection to it (`kombu/connection.py`, `Connection.info`), without its password.
+pub fn described(broker: &Broker) -> serde_json::Value {
+    let (mut host, mut port, mut user, mut database) = (String::new(), None, None, 0);
+    if let Ok(info) = info(&broker.url) {
+        match info.addr() {
+            ConnectionAddr::Tcp(name, number) => (host, port) = (name.clone(), Some(*number)),
+            ConnectionAddr::Unix(path) => host = path.display().to_string(),
+            _ => {}
+        }
+        user = info.redis_settings().username().map(str::to_owned);
+        database = info.redis_settings().db();
+    }
+    serde_json::json!({
+        "hostname": host, "userid": user, "virtual_host": database.to_string(), "port": port, "insist": false,
+        "ssl": false, "transport": "redis", "connect_timeout": broker.timeout.as_secs_f64(),
+        "transport_options": {"visibility_timeout": broker.visibility_timeout.as_secs(),
+            "global_keyprefix": broker.key_prefix},
+        "login_method": null, "uri_prefix": null, "heartbeat": 0, "failover_strategy": "round-robin",
+        "alternates": [], "credential_provider": null,
+    })
+}
+
 fn info(url: &str) -> RedisResult<ConnectionInfo> {
     let info = url.into_connection_info()?;
     match info.addr() {

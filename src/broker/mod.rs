@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod connection;
 pub mod dead;
+pub mod delayed;
 pub mod error;
 pub mod filing;
 pub mod hand_back;

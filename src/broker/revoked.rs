@@ -16,6 +16,9 @@ pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Ids kept at most, as in Celery (`celery/worker/state.py`, `REVOKES_MAX`): the earliest go first.
 pub const MOST: usize = 50_000;
 
+/// What begins so is no id, but a stamp: tasks that bear it must not run.
+pub const STAMP: char = '\u{1f}';
+
 /// Ids in one call of the script at most.
 const BATCH: usize = 1000;
 
@@ -35,11 +38,24 @@ pub async fn revoke(connection: &mut Connection, keys: &Keys, ids: &[String]) ->
     Ok(())
 }
 
+/// Ids of all tasks that were taken back, the earliest first; without stamps.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn ids(connection: &mut Connection, keys: &Keys) -> Result<Vec<String>, BrokerError> {
+    let mut range = redis::cmd("ZRANGE");
+    let ids: Vec<Vec<u8>> = connection.query(range.arg(keys.revoked()).arg(0).arg(-1)).await?;
+    let ids = ids.into_iter().map(|id| String::from_utf8_lossy(&id).into_owned());
+    Ok(ids.filter(|id| !id.starts_with(STAMP)).collect())
+}
+
 /// A worker's copy of the ids.
 #[derive(Debug)]
 pub struct Revoked {
     keys: Keys,
     ids: HashSet<Vec<u8>>,
+    /// There are stamps among them.
+    stamps: bool,
     /// Number of the latest revocation in it.
     latest: i64,
 }
@@ -47,12 +63,17 @@ pub struct Revoked {
 impl Revoked {
     /// An empty copy.
     pub fn new(keys: Keys) -> Revoked {
-        Revoked { keys, ids: HashSet::new(), latest: 0 }
+        Revoked { keys, ids: HashSet::new(), stamps: false, latest: 0 }
     }
 
     /// Whether a task was taken back.
     pub fn contains(&self, id: &str) -> bool {
         self.ids.contains(id.as_bytes())
+    }
+
+    /// Whether there is a stamp among what was taken back: else none need be looked for.
+    pub fn has_stamps(&self) -> bool {
+        self.stamps
     }
 
     /// Whether there is a later revocation than the latest in here.
@@ -75,6 +96,7 @@ impl Revoked {
         let new: Vec<(Vec<u8>, f64)> = connection.query(&query).await?;
         for (id, number) in new {
             self.latest = self.latest.max(number as i64);
+            self.stamps |= id.first() == Some(&(STAMP as u8));
             self.ids.insert(id);
         }
         Ok(())

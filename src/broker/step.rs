@@ -146,6 +146,8 @@ pub struct StepReply {
     pub revoked: i64,
     /// Number of the answer in force to whose a message is, if the step has read it.
     pub epoch: Option<u64>,
+    /// Messages in lanes, if all that was wanted was claimed and more could run; else 0.
+    pub behind: usize,
 }
 
 /// The step script, made ready for one set of queues.
@@ -218,7 +220,9 @@ impl Stepper {
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked]: [Value; 9] = reply.try_into().ok()?;
+    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind]: [Value; 10] =
+        reply.try_into().ok()?;
+    let behind = i64::from_redis_value(behind).ok()?;
     let [next_due, turn, epoch] =
         [i64::from_redis_value(next_due), i64::from_redis_value(turn), i64::from_redis_value(epoch)];
     let (next_due, turn, epoch) = (next_due.ok()?, turn.ok()?, epoch.ok()?);
@@ -254,6 +258,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         turn: u64::try_from(turn).ok(),
         revoked: i64::from_redis_value(revoked).ok()?,
         epoch: u64::try_from(epoch).ok(),
+        behind: usize::try_from(behind).unwrap_or(0),
     })
 }
 

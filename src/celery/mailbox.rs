@@ -6,7 +6,7 @@
 //! revoked meanwhile are not, since they are in Redis ([`crate::broker::revoked`]).
 
 use super::request::{self, Arguments, ReplyTo};
-use super::{Node, Request, Revocation};
+use super::{Node, Request, Revocation, Stamping};
 use crate::broker::{BrokerError, Connection, Keys, Kind, revoked};
 use crate::config::Broker;
 use redis::{PushInfo, PushKind, Value as RedisValue};
@@ -29,7 +29,6 @@ const TRY_EVERY: Duration = Duration::from_secs(60);
 const REPLY_KEPT: Duration = Duration::from_secs(60);
 
 /// What the mailbox tells the worker.
-#[derive(Debug)]
 pub enum Heard {
     /// From here on it hears; or it may not, and never will.
     Listening,
@@ -38,20 +37,28 @@ pub enum Heard {
 }
 
 /// A command that awaits its answer.
-#[derive(Debug)]
 pub struct Call {
     /// Its name.
     pub method: String,
     /// Its arguments.
     pub arguments: Arguments,
+    /// It was not sent to chosen nodes, but to all.
+    pub everyone: bool,
+    /// Lamport clock when it was heard.
+    pub clock: u64,
+    /// To ask Redis for what the worker doesn't know itself.
+    pub connection: Connection,
     /// For the answer; an error is the `repr()` of an exception.
     pub answer: oneshot::Sender<Result<Value, String>>,
 }
 
+/// The way of an answer from the worker's loop.
+type Answered = oneshot::Receiver<Result<Value, String>>;
+
 /// Listens for ever, and connects again whenever the connection is lost. What is heard is done whether the node speaks
 /// for its name or not; it is answered only if it does.
 pub async fn serve(broker: Broker, keys: Keys, node: Rc<Node>, tell: impl Fn(Heard)) {
-    let mut mailbox = Mailbox { broker, keys, node, tell };
+    let mut mailbox = Mailbox { broker, replies: Replies { keys, node }, tell };
     let mut wait = RETRY_MIN;
     let mut refused = false;
     loop {
@@ -94,16 +101,23 @@ pub async fn broadcast(
 
 struct Mailbox<T> {
     broker: Broker,
+    replies: Replies,
+    tell: T,
+}
+
+/// What it takes to reply. A reply waits for its answer beside the others: one the application thinks long about
+/// keeps none from being given.
+#[derive(Clone)]
+struct Replies {
     keys: Keys,
     node: Rc<Node>,
-    tell: T,
 }
 
 impl<T: Fn(Heard)> Mailbox<T> {
     async fn open(&self) -> Result<(Connection, UnboundedReceiver<PushInfo>), BrokerError> {
         let (mut connection, pushes) = Connection::listen(&self.broker).await?;
         let mut subscribe = redis::cmd("SUBSCRIBE");
-        subscribe.arg(self.keys.control_channel(connection.database));
+        subscribe.arg(self.replies.keys.control_channel(connection.database));
         connection.query::<()>(&subscribe).await?;
         Ok((connection, pushes))
     }
@@ -133,23 +147,47 @@ impl<T: Fn(Heard)> Mailbox<T> {
             tracing::debug!("something else than a command was published to workers");
             return Ok(());
         };
-        self.node.adjust(request.clock);
-        if !request.is_for(&self.node.name) {
+        let replies = &self.replies;
+        replies.node.adjust(request.clock);
+        if !request.is_for(&replies.node.name) {
             return Ok(());
         }
         tracing::debug!(method = request.method, "remote control");
         // Kept before anything else: a worker that dies while it ends the task must not leave it to run again.
-        if let Some(Ok(revocation)) = Revocation::of(&request.method, &request.arguments) {
-            revoked::revoke(connection, &self.keys, &revocation.ids).await?;
-        }
+        let taken_back = match Revocation::of(&request.method, &request.arguments) {
+            Some(Ok(revocation)) => revocation.ids,
+            _ => match Stamping::of(&request.method, &request.arguments) {
+                Some(Ok(stamping)) => stamping.marks(),
+                _ => Vec::new(),
+            },
+        };
+        revoked::revoke(connection, &replies.keys, &taken_back).await?;
         let (answer, answered) = oneshot::channel();
         let (method, arguments) = (request.method.clone(), request.arguments.clone());
-        (self.tell)(Heard::Call(Call { method, arguments, answer }));
-        let Ok(answer) = answered.await else { return Ok(()) };
+        let (clock, everyone) = (replies.node.clock(), request.is_for_everyone());
+        let call = Call { method, arguments, everyone, clock, connection: connection.clone(), answer };
+        (self.tell)(Heard::Call(call));
+        tokio::task::spawn_local(replies.clone().reply(connection.clone(), request, answered));
+        Ok(())
+    }
+}
+
+impl Replies {
+    /// Waits for the answer of the worker, and sends it.
+    async fn reply(self, mut connection: Connection, request: Request, answered: Answered) {
+        let Ok(answer) = answered.await else { return };
         let value = answer.unwrap_or_else(|error| json!({"error": error}));
-        match request.reply(&self.node.name, &value, self.node.tick(), seconds_since_1970()) {
-            Some((to, reply)) if self.node.speaks() => self.push(connection, to, &reply).await,
-            _ => Ok(()),
+        let Some((to, reply)) = request.reply(&self.node.name, &value, self.node.tick(), seconds_since_1970()) else {
+            return;
+        };
+        if !self.node.speaks() {
+            return;
+        }
+        match self.push(&mut connection, to, &reply).await {
+            Ok(()) => {}
+            // Whoever listens on this connection has the same trouble, and opens another.
+            Err(error) if error.kind == Kind::Unavailable => {}
+            Err(error) => tracing::warn!("a reply to Celery's remote control fails: {error}"),
         }
     }
 

@@ -39,6 +39,11 @@ impl Node {
         self.clock.get()
     }
 
+    /// The clock as it is.
+    pub fn clock(&self) -> u64 {
+        self.clock.get()
+    }
+
     /// Something with this clock was received: what is sent from here on comes after it.
     pub fn adjust(&self, clock: u64) {
         self.clock.set(self.clock.get().max(clock).saturating_add(1));

@@ -1,4 +1,12 @@
-//! Patterns of node names as in Python's `fnmatch`, which kombu uses for a broadcast's `pattern`. Pure.
+//! Patterns of node names as in Python's `fnmatch` and `re.match`, which kombu uses for a broadcast's `pattern`. Pure.
+
+use regex_lite::Regex;
+
+/// Whether `text` begins as the regular expression says. One that can't be read fits nobody; so does one that looks
+/// around or back, which is not known here.
+pub fn begins(pattern: &str, text: &str) -> bool {
+    Regex::new(&format!("^(?:{pattern})")).is_ok_and(|regex| regex.is_match(text))
+}
 
 /// Whether the whole of `text` fits `pattern`: `*`, `?`, `[a-z]`, `[!a]`.
 pub fn fits(pattern: &str, text: &str) -> bool {

@@ -74,8 +74,7 @@ impl Request {
         Some(request)
     }
 
-    /// Whether a node is meant (`kombu/pidbox.py`, `handle_message`). Of the matchers only `glob` is known: a
-    /// regular expression fits nobody.
+    /// Whether a node is meant (`kombu/pidbox.py`, `handle_message`).
     pub fn is_for(&self, node: &str) -> bool {
         match &self.destination {
             Value::Array(names) if !names.is_empty() => return names.iter().any(|name| name == node),
@@ -83,11 +82,24 @@ impl Request {
             _ => {}
         }
         match (self.pattern.as_deref(), self.matcher.as_deref()) {
-            (Some(pattern), Some(matcher)) if !pattern.is_empty() && !matcher.is_empty() => {
-                matcher == "glob" && pattern::fits(pattern, node)
-            }
+            (Some(pattern), Some(matcher)) if !pattern.is_empty() && !matcher.is_empty() => match matcher {
+                "glob" => pattern::fits(pattern, node),
+                "pcre" => pattern::begins(pattern, node),
+                _ => false, // kombu raises an exception, and nobody answers
+            },
             _ => true,
         }
+    }
+
+    /// Whether it goes to whoever hears it, without a choice.
+    pub fn is_for_everyone(&self) -> bool {
+        let named = match &self.destination {
+            Value::Array(names) => !names.is_empty(),
+            Value::String(names) => !names.is_empty(),
+            _ => false,
+        };
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        !(named || given(&self.pattern) && given(&self.matcher))
     }
 
     /// The reply of a node, ready to be pushed; none if nobody waits for it, or not any more. `now` in seconds since
@@ -137,11 +149,17 @@ mod tests {
             (json!({"method": "ping", "destination": ["b@vm"]}), false),
             (json!({"method": "ping", "pattern": "a@*", "matcher": "glob"}), true),
             (json!({"method": "ping", "pattern": "b@*", "matcher": "glob"}), false),
-            (json!({"method": "ping", "pattern": "a.*", "matcher": "pcre"}), false),
+            (json!({"method": "ping", "pattern": "a.*", "matcher": "pcre"}), true),
+            (json!({"method": "ping", "pattern": "vm", "matcher": "pcre"}), false),
+            (json!({"method": "ping", "pattern": "(", "matcher": "pcre"}), false),
+            (json!({"method": "ping", "pattern": "a@*", "matcher": "sql"}), false),
         ];
         for (members, expected) in cases {
             assert_eq!(request(members.clone()).is_for("a@vm"), expected, "{members}");
         }
+        assert!(request(json!({"method": "ping", "destination": [], "pattern": "a"})).is_for_everyone());
+        assert!(!request(json!({"method": "ping", "destination": ["a@vm"]})).is_for_everyone());
+        assert!(!request(json!({"method": "ping", "pattern": "*", "matcher": "glob"})).is_for_everyone());
     }
 
     #[test]

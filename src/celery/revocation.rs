@@ -1,6 +1,6 @@
 //! `revoke` and `terminate`: tasks taken back, and, if asked for, ended (`celery/worker/control.py`). Pure.
 
-use super::repr::quoted;
+use super::python::quoted;
 use super::request::Arguments;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ pub fn signal(name: &str) -> Result<Signal, String> {
 }
 
 /// Truth as in Python: Flower sends 1 and 0.
-fn is_true(value: &Value) -> bool {
+pub fn is_true(value: &Value) -> bool {
     match value {
         Value::Bool(truth) => *truth,
         Value::Number(number) => number.as_f64() != Some(0.0),

@@ -95,6 +95,8 @@ pub enum Report {
     Ready,
     /// Sign of life, sent by the runtime that does the work.
     Beat(Beat),
+    /// Somebody has asked all workers to stop, by Celery's remote control: the daemon is to stop as by TERM.
+    Stop,
     /// The worker can't go on and exits with this code; before the first READY 64 and 78 stop the daemon.
     Failed {
         /// Exit code to come.

@@ -102,7 +102,7 @@ fn write_password(
 }
 
 /// Names that settings are often made of; their values may be secret. Django's settings module is written out anyway.
-fn variables() -> Vec<String> {
+pub(super) fn variables() -> Vec<String> {
     const USUAL: [&str; 5] = ["CELERY_", "DJANGO_", "BROKER_", "REDIS_", "DATABASE_"];
     let usual = |name: &String| USUAL.iter().any(|start| name.starts_with(start)) && name != "DJANGO_SETTINGS_MODULE";
     // Names with a control character can't be set by any shell, and would end the comment.

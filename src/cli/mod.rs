@@ -5,6 +5,7 @@ pub mod dead;
 pub mod enqueue;
 pub mod hand_back;
 pub mod init;
+pub mod migrate;
 pub mod output;
 pub mod pause;
 pub mod queues;
@@ -41,6 +42,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Args),
+    Migrate(migrate::Args),
     Run(run::Args),
     Check(check::Args),
     Reload(reload::Args),
@@ -86,6 +88,7 @@ impl Cli {
         let settings = Settings::new(self.config.clone(), Surroundings::of_process());
         match &self.command {
             Command::Init(args) => init::run(args, &settings),
+            Command::Migrate(args) => migrate::run(args, &settings),
             Command::Run(args) => run::run(args, &settings),
             Command::Check(args) => check::run(args, &settings),
             Command::Reload(args) => reload::run(args),
@@ -159,6 +162,9 @@ pub enum Error {
     /// Nothing can be found out about an application.
     #[error(transparent)]
     Init(#[from] crate::init::Error),
+    /// Nothing stands for a worker.
+    #[error(transparent)]
+    Migrate(#[from] crate::migrate::Error),
     /// No dead letter has this name or task id.
     #[error("there is no dead letter {0}; `fairstalk dead list` shows those there are")]
     Absent(String),
@@ -192,6 +198,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Init(crate::init::Error::Runtime(_)) => Exit::Internal,
+            Error::Migrate(error) => error.exit(),
             Error::Config(_) | Error::Unfit(_) | Error::Init(_) => Exit::Config,
             Error::Absent(_) => Exit::Usage,
             Error::NoDaemon(_) => Exit::Unavailable,

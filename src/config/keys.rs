@@ -10,6 +10,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "processes",
             "concurrency",
+            "shrink_after",
             "name",
             "drain_timeout",
             "liveness_timeout",

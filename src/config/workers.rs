@@ -5,17 +5,27 @@ use super::problem::Complaint;
 use super::reader::Amount;
 use super::written::{Written, plain};
 use super::{Level, Log, LogFormat, TaskLines, Workers};
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most worker processes.
 const PROCESSES: u32 = 64;
-/// Most slots in each.
-const CONCURRENCY: u32 = 256;
+/// Slots in each.
+pub const CONCURRENCY: RangeInclusive<u32> = 1..=256;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Bounds of a limit on memory: less than the first no program starts with.
 pub(super) const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
+
+/// Slots of a worker: a fixed number if both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+}
 
 pub(super) fn read(source: &mut Source<'_>) -> Workers {
     let cores = source.surroundings.cores.max(1);
@@ -25,11 +35,9 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
         Some(Amount::Exactly(number)) => number,
         None => 2,
     };
-    let concurrency = match section.amount("concurrency", 1..=CONCURRENCY) {
-        Some(Amount::Auto) => (cores.saturating_mul(2) / processes).clamp(1, CONCURRENCY),
-        Some(Amount::Exactly(number)) => number,
-        None => 4,
-    };
+    let automatic = (cores.saturating_mul(2) / processes).clamp(*CONCURRENCY.start(), *CONCURRENCY.end());
+    let concurrency = section.take("concurrency", |written| concurrency(written, automatic));
+    let concurrency = concurrency.unwrap_or(Concurrency { min: 4, max: 4 });
     let name = section.word("name").unwrap_or_else(|| "worker%i@%h".to_owned());
     let workers = Workers {
         processes,
@@ -46,6 +54,9 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
             .duration("restart_min", Duration::from_millis(1)..=Duration::from_secs(3600))
             .unwrap_or(Duration::from_millis(200)),
         restart_max: section.duration("restart_max", Duration::from_millis(1)..=DAY).unwrap_or(Duration::from_secs(30)),
+        shrink_after: section
+            .duration("shrink_after", Duration::from_millis(100)..=DAY)
+            .unwrap_or(Duration::from_secs(30)),
         memory_limit: section.size("memory_limit", MEMORY),
         events: section.boolean("events"),
     };
@@ -65,6 +76,35 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
     }
     section.finish();
     workers
+}
+
+/// A number of slots, or two bounds for it; in a variable the bounds are a TOML table.
+fn concurrency(written: Written, automatic: u32) -> Result<Concurrency, Complaint> {
+    let (least, most) = (CONCURRENCY.start(), CONCURRENCY.end());
+    let remedy = format!("write a number from {least} to {most}, \"auto\", or {{ min = 2, max = 10 }}");
+    if written.is_text("auto") {
+        return Ok(Concurrency { min: automatic, max: automatic });
+    }
+    let number = |written: Written, remedy: &str| {
+        let number = written.integer(&(u64::from(*least)..=u64::from(*most)), remedy)?;
+        Ok(u32::try_from(number).unwrap_or(*most))
+    };
+    if !written.is_table() {
+        let fixed = number(written, &remedy)?;
+        return Ok(Concurrency { min: fixed, max: fixed });
+    }
+    let toml::Value::Table(mut table) = written.toml()? else { return Err(Complaint::new("is no table", remedy)) };
+    let mut bound = |name: &str| match table.remove(name) {
+        Some(value) => number(Written::Value(value), &remedy)
+            .map_err(|Complaint { reason, remedy }| Complaint::new(format!("has a {name} that {reason}"), remedy)),
+        None => Err(Complaint::new(format!("has no {name}"), remedy.clone())),
+    };
+    let bounds = Concurrency { min: bound("min")?, max: bound("max")? };
+    match table.keys().next() {
+        Some(other) => Err(Complaint::new(format!("has {other:?}, which means nothing here"), remedy)),
+        None if bounds.min > bounds.max => Err(Complaint::new("has a min above its max", "exchange them")),
+        None => Ok(bounds),
+    }
 }
 
 fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {

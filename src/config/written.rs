@@ -34,6 +34,13 @@ impl Written {
         }
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        match self {
+            Written::Value(value) => value.is_table(),
+            Written::Text(text) => text.trim_start().starts_with('{'),
+        }
+    }
+
     /// The number, if it is one without quotes; a variable has no quotes to leave out.
     pub(super) fn bare_number(&self) -> Option<i64> {
         match self {

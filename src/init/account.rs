@@ -31,7 +31,16 @@ pub fn owner(directory: &Path) -> Option<Account> {
 
 /// The user of the unit, if the system has one.
 pub fn service() -> Option<Account> {
-    User::from_name(SERVICE).ok().flatten().map(account)
+    named(SERVICE)
+}
+
+/// The user of this name or number, if the system has one.
+pub fn named(name: &str) -> Option<Account> {
+    let user = match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(name),
+    };
+    user.ok().flatten().map(account)
 }
 
 /// Whom to be while the application's code runs: it should not be root where the application is another's.

@@ -39,6 +39,7 @@ def describe(app, version):
         "tls": bool(conf.broker_use_ssl),
         "key_prefix": (conf.broker_transport_options or {}).get("global_keyprefix") or "",
         "default_queue": str(conf.task_default_queue),
+        "consumed": list(app.amqp.queues),
         "queues": queues,
         "router": router,
         "results": results,

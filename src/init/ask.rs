@@ -27,6 +27,8 @@ pub struct Question<'a> {
     pub app: &'a str,
     /// `DJANGO_SETTINGS_MODULE`, if it is to be set.
     pub settings: Option<&'a str>,
+    /// Variables it is to find besides those of this process.
+    pub env: &'a BTreeMap<String, String>,
     /// Who runs it: not root, where the application belongs to somebody else.
     pub account: Option<&'a Account>,
 }
@@ -46,6 +48,8 @@ pub struct Answer {
     pub key_prefix: String,
     /// Queue of tasks that name none.
     pub default_queue: String,
+    /// Queues that a `celery worker` without `-Q` consumes.
+    pub consumed: Vec<String>,
     /// All queues that settings and tasks name.
     pub queues: Vec<String>,
     /// A function decides about queues, so there may be more.
@@ -90,6 +94,7 @@ async fn exchange(question: &Question<'_>) -> Result<Answer, String> {
     command.arg("-c").arg(PROGRAM).arg(question.app).arg(question.directory).current_dir(question.directory);
     // To look at an application must leave nothing in its folders.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.envs(question.env);
     if let Some(settings) = question.settings {
         command.env("DJANGO_SETTINGS_MODULE", settings);
     }
@@ -113,7 +118,7 @@ async fn exchange(question: &Question<'_>) -> Result<Answer, String> {
 }
 
 /// The text with whatever stands between `://` and `@` taken out: a traceback may quote a URL.
-fn without_passwords(text: &str) -> String {
+pub fn without_passwords(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("://") {

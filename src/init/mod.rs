@@ -12,6 +12,7 @@ pub mod queues;
 pub mod render;
 mod sections;
 mod source;
+pub mod started;
 pub mod tenancy;
 pub mod virtualenv;
 
@@ -19,6 +20,8 @@ use crate::config::{self, Problem};
 use account::Account;
 use ask::{Answer, Question};
 use project::Candidate;
+use started::Started;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What was asked for, and what the environment says.
@@ -59,6 +62,8 @@ pub struct Findings {
     pub owner: Option<Account>,
     /// Names of variables the answer may depend on.
     pub variables: Vec<String>,
+    /// How a stock worker is started, where that is what was looked at.
+    pub started: Option<Started>,
 }
 
 /// Why nothing can be found out.
@@ -105,17 +110,11 @@ pub fn investigate(wish: &Wish) -> Result<Findings, Error> {
         worker_queues: std::mem::take(&mut project.queues),
         owner: account::owner(&directory),
         variables: wish.variables.clone(),
+        started: None,
     };
-    found.ask(project.manage.as_deref())?;
-    let url = match &found.answer {
-        Some(Ok(answer)) => Some(answer.broker_url.clone()),
-        _ => project.broker_url,
-    };
-    match url.as_deref().map(config::without_password) {
-        Some(Ok((url, password))) => (found.broker, found.password) = (Some(Ok(url)), password),
-        Some(Err(problem)) => found.broker = Some(Err(problem)),
-        None => {}
-    }
+    let account = account::runner(found.owner.as_ref()).cloned();
+    found.ask(project.manage.as_deref(), &BTreeMap::new(), account.as_ref())?;
+    found.find_broker(project.broker_url.as_deref());
     Ok(found)
 }
 
@@ -140,7 +139,15 @@ fn choose(
 impl Findings {
     /// Asks with the folder of the package on `sys.path`, then with that of `manage.py`, which may be further up where
     /// packages have no `__init__.py`, and further down where a project has one too many.
-    fn ask(&mut self, manage: Option<&Path>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if this process can't start others at all.
+    pub fn ask(
+        &mut self,
+        manage: Option<&Path>,
+        env: &BTreeMap<String, String>,
+        account: Option<&Account>,
+    ) -> Result<(), Error> {
         let Some(app) = self.app.clone() else { return Ok(()) };
         let other = manage.filter(|manage| *manage != app.root).and_then(|manage| app.seen_from(manage));
         for app in [Some(app), other].into_iter().flatten() {
@@ -149,7 +156,8 @@ impl Findings {
                 directory: &app.root,
                 app: &app.app,
                 settings: self.settings.as_deref(),
-                account: account::runner(self.owner.as_ref()),
+                env,
+                account,
             })?;
             let loaded = answer.is_ok();
             if loaded || self.answer.is_none() {
@@ -163,17 +171,35 @@ impl Findings {
         Ok(())
     }
 
+    /// Takes the broker that the application has said, else this one, and its password out of it.
+    pub fn find_broker(&mut self, seen: Option<&str>) {
+        let url = self.said().map(|answer| answer.broker_url.clone()).or(seen.map(str::to_owned));
+        match url.as_deref().map(config::without_password) {
+            Some(Ok((url, password))) => (self.broker, self.password) = (Some(Ok(url)), password),
+            Some(Err(problem)) => self.broker = Some(Err(problem)),
+            None => {}
+        }
+    }
+
     /// What the application said of itself, if it did.
     pub fn said(&self) -> Option<&Answer> {
         self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
     }
 
-    /// All queues: those the application names, and those a `celery worker` of the project is started with.
+    /// All queues: those the application names, and those a `celery worker` of the project is started with. Where it is
+    /// known how the worker is started, they are exactly what it consumes.
     pub fn queues(&self) -> Vec<String> {
-        let named = self.said().map(|answer| answer.queues.as_slice()).unwrap_or_default();
+        let started = self.started.as_ref();
+        if let Some(chosen) = started.map(|started| &started.queues).filter(|chosen| !chosen.is_empty()) {
+            return chosen.clone();
+        }
+        let excluded = started.map(|started| started.excluded.as_slice()).unwrap_or_default();
+        let of_answer =
+            |answer: &'_ Answer| if started.is_some() { answer.consumed.clone() } else { answer.queues.clone() };
+        let named = self.said().map(of_answer).unwrap_or_default();
         let mut queues: Vec<String> = Vec::new();
         for queue in named.iter().chain(&self.worker_queues) {
-            if !queues.contains(queue) {
+            if !queues.contains(queue) && !excluded.contains(queue) {
                 queues.push(queue.clone());
             }
         }
@@ -182,19 +208,30 @@ impl Findings {
 
     /// What is left to do by hand before the daemon can run.
     pub fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
+        let mut open: Vec<String> = self.started.iter().flat_map(|started| started.open.clone()).collect();
+        let settled = self.started.as_ref().is_some_and(|started| !started.queues.is_empty());
         if self.app.is_none() {
-            open.push(
-                "[python] app: no Celery application was found. Name it as in `celery -A`, or run init again with \
-                 --app, or with the folder it is in"
-                    .to_owned(),
-            );
-        } else if self.said().is_none() {
-            open.push(
-                "[queues] and [broker]: the application could not be loaded, so they are only guessed. Mend what is \
-                 said above, or name its Python with --interpreter, and run init again with --force"
-                    .to_owned(),
-            );
+            let where_else = match &self.started {
+                Some(_) => "the command names no application with -A. Name it as in `celery -A`",
+                None => {
+                    "no Celery application was found. Name it as in `celery -A`, or run init again with --app, or with \
+                     the folder it is in"
+                }
+            };
+            open.push(format!("[python] app: {where_else}"));
+        } else if self.said().is_none() && !settled {
+            let why = if self.answer.is_some() { "could not be loaded" } else { "was not asked" };
+            let (what, remedy) = match &self.started {
+                Some(_) => (
+                    "[queues]",
+                    "See why, and run migrate again, on the host of the old worker and as a user who may read its files",
+                ),
+                None => (
+                    "[queues] and [broker]",
+                    "Mend what is said above, or name its Python with --interpreter, and run init again with --force",
+                ),
+            };
+            open.push(format!("{what}: the application {why}, so they are only guessed. {remedy}"));
         }
         match &self.broker {
             Some(Err(problem)) => {

@@ -9,8 +9,9 @@ use std::path::Path;
 
 /// The whole file. `password_file` is where the broker's password was put, if it has one.
 pub fn text(found: &Findings, password_file: Option<&Path>) -> String {
-    let mut text = String::from(
-        "# Written by `fairstalk init`. Only what was found is here, and what many want to change; all keys and their\n\
+    let by = if found.started.is_some() { "migrate" } else { "init" };
+    let mut text = format!(
+        "# Written by `fairstalk {by}`. Only what was found is here, and what many want to change; all keys and their\n\
          # defaults: docs/configuration.md, fairstalk.toml(5). `fairstalk check` tries everything that is written here.\n",
     );
     for open in found.open() {
@@ -24,11 +25,18 @@ pub fn text(found: &Findings, password_file: Option<&Path>) -> String {
         sections::tenancy(found),
         sections::results(found),
         sections::delivery(found),
-        sections::log(),
+        sections::log(found),
     ] {
         if !section.is_empty() {
             text.push('\n');
             text.push_str(&section);
+        }
+    }
+    let notes = found.started.as_ref().map(|started| started.notes.as_slice()).unwrap_or_default();
+    if !notes.is_empty() {
+        text.push_str("\n# What the old command says and nothing above stands for:\n");
+        for note in notes {
+            text.push_str(&format!("# * {note}\n"));
         }
     }
     text
@@ -87,6 +95,7 @@ mod tests {
             worker_queues: Vec::new(),
             owner: None,
             variables: vec!["CELERY_BROKER_URL".to_owned()],
+            started: None,
         }
     }
 
@@ -99,6 +108,7 @@ mod tests {
             tls: false,
             key_prefix: "shop:".to_owned(),
             default_queue: "mail".to_owned(),
+            consumed: Vec::new(),
             queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
             router: true,
             results: Results {
@@ -120,7 +130,7 @@ mod tests {
         assert_eq!(config.broker.key_prefix, "shop:");
         assert_eq!(config.queues.names, ["mail", "a\"b\\c"]);
         assert_eq!(config.queues.default, "mail");
-        assert_eq!((config.workers.processes, config.workers.concurrency), (2, 3));
+        assert_eq!((config.workers.processes, config.workers.concurrency.max), (2, 3));
         let python = config.python.unwrap();
         assert_eq!((python.app.as_str(), python.directory), ("shop", PathBuf::from("/srv/a \"b\"")));
         assert_eq!(python.interpreter, PathBuf::from("/srv/venv/bin/python"));

@@ -3,15 +3,21 @@
 use super::Findings;
 use super::queues::{self, Shape};
 use super::render::{list, quoted};
+use super::started::Slots;
 use super::tenancy;
+use crate::config::show_duration;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) fn broker(found: &Findings, password_file: Option<&Path>) -> String {
     let mut text = String::from("[broker]\n");
     match &found.broker {
         Some(Ok(url)) => {
-            let by =
-                if found.said().is_some() { "The application's broker." } else { "Found in the application's files." };
+            let by = match (found.said(), &found.started) {
+                (Some(_), _) => "The application's broker.",
+                (None, Some(_)) => "The broker the command names; the application was not asked.",
+                (None, None) => "Found in the application's files.",
+            };
             text.push_str(&format!("# {by}\nurl = {}\n", quoted(url)));
         }
         Some(Err(_)) | None => {
@@ -34,11 +40,14 @@ pub(super) fn broker(found: &Findings, password_file: Option<&Path>) -> String {
 pub(super) fn queues(found: &Findings) -> String {
     let mut text = String::from("[queues]\n");
     let mut names = found.queues();
-    if found.said().is_none() {
+    if names.is_empty() || found.said().is_none() && found.started.is_none() {
         text.push_str("# FILL IN: the queues of `celery worker -Q`, all of them; \"celery\" is Celery's default.\n");
         if names.is_empty() {
             names.push("celery".to_owned());
         }
+    }
+    if let Some(started) = &found.started {
+        text.push_str(&started.said_queues());
     }
     let started = found.worker_queues.iter().any(|queue| !found.said().is_some_and(|said| said.queues.contains(queue)));
     if started {
@@ -53,14 +62,19 @@ pub(super) fn queues(found: &Findings) -> String {
             quoted(&format!("{prefix}{}", count - 1)),
             quoted(&prefix)
         )),
-        Shape::Named(names) => text.push_str(&format!(
-            "# The queues that the application's settings, routes and tasks name.\nnames = {}\n",
-            list(&names)
-        )),
+        Shape::Named(names) => {
+            if found.started.is_none() {
+                text.push_str("# The queues that the application's settings, routes and tasks name.\n");
+            }
+            text.push_str(&format!("names = {}\n", list(&names)));
+        }
     }
     let Some(answer) = found.said() else { return text };
     if names.contains(&answer.default_queue) {
         text.push_str(&format!("# task_default_queue.\ndefault = {}\n", quoted(&answer.default_queue)));
+    }
+    if found.started.is_some() {
+        return text;
     }
     if answer.router {
         text.push_str(
@@ -73,18 +87,43 @@ pub(super) fn queues(found: &Findings) -> String {
 }
 
 pub(super) fn workers(found: &Findings) -> String {
-    let (why, processes, concurrency) = match found.said().and_then(|answer| answer.concurrency) {
-        Some(wanted) if wanted >= 4 && wanted % 2 == 0 => ("worker_concurrency, in two processes", 2, wanted / 2),
-        Some(wanted) => ("worker_concurrency", 1, wanted),
-        None => ("The defaults; \"auto\" goes by the cores", 2, 4),
+    let started = found.started.as_ref();
+    let by_settings =
+        || found.said().and_then(|answer| answer.concurrency).map(|wanted| Slots::of("worker_concurrency", wanted));
+    let usual = || match started {
+        Some(_) => Slots {
+            why: "Nothing says how many, so as many as there are CPUs, as under Celery".to_owned(),
+            processes: None,
+            concurrency: 1,
+        },
+        None => {
+            Slots { why: "The defaults; \"auto\" goes by the cores".to_owned(), processes: Some(2), concurrency: 4 }
+        }
     };
-    format!(
-        "[workers]\n# Worker processes, and tasks at once in each of them. {why}.\nprocesses = {processes}\n\
-         concurrency = {}\n\
-         # When the daemon stops, running tasks have this long to finish; then they are handed back and run again.\n\
-         #drain_timeout = \"60s\"\n",
-        concurrency.min(256)
-    )
+    let slots = started.and_then(|started| started.slots.clone()).or_else(by_settings).unwrap_or_else(usual);
+    let processes = slots.processes.map_or_else(|| quoted("auto"), |number| number.to_string());
+    let mut text = format!(
+        "[workers]\n# Worker processes, and tasks at once in each of them. {}.\nprocesses = {processes}\n\
+         concurrency = {}\n",
+        slots.why,
+        slots.concurrency.min(256)
+    );
+    if let Some(name) = started.and_then(|started| started.name.as_ref()) {
+        // Where there are several processes, each needs a name of its own.
+        let name = match name.split_once('@') {
+            Some((own, host)) if slots.processes != Some(1) && !name.contains("%i") => format!("{own}-%i@{host}"),
+            _ => name.clone(),
+        };
+        text.push_str(&format!("# The node name; %i is the number of the process.\nname = {}\n", quoted(&name)));
+    }
+    text.push_str(
+        "# When the daemon stops, running tasks have this long to finish; then they are handed back and run again.\n",
+    );
+    match started.and_then(|started| started.drain_timeout) {
+        Some(time) => text.push_str(&format!("# TimeoutStopSec.\ndrain_timeout = {}\n", quoted(&show_duration(time)))),
+        None => text.push_str("#drain_timeout = \"60s\"\n"),
+    }
+    text
 }
 
 pub(super) fn python(found: &Findings) -> String {
@@ -93,7 +132,13 @@ pub(super) fn python(found: &Findings) -> String {
     let mut text = format!("{mark}[python]\n");
     match &found.app {
         Some(app) => {
-            text.push_str(&format!("# As in `celery -A`, found in {}.\n", quoted(&app.file.to_string_lossy())));
+            match &found.started {
+                Some(_) => text.push_str("# As in `celery -A`.\n"),
+                None => {
+                    let file = quoted(&app.file.to_string_lossy());
+                    text.push_str(&format!("# As in `celery -A`, found in {file}.\n"));
+                }
+            }
             for other in &found.others {
                 let file = quoted(&other.file.to_string_lossy());
                 text.push_str(&format!("# There is also {} in {file}.\n", quoted(&other.app)));
@@ -120,14 +165,35 @@ pub(super) fn python(found: &Findings) -> String {
             found.variables.join(", ")
         ));
     }
-    match &found.settings {
-        Some(settings) => text.push_str(&format!("{mark}env = {{ DJANGO_SETTINGS_MODULE = {} }}\n", quoted(settings))),
-        None => text.push_str("#env = {}\n"),
+    let mut env: BTreeMap<&str, &str> = BTreeMap::new();
+    if let Some(settings) = &found.settings {
+        env.insert("DJANGO_SETTINGS_MODULE", settings);
     }
-    if let Some(most) = found.said().and_then(|answer| answer.max_tasks) {
+    let started = found.started.as_ref();
+    env.extend(started.iter().flat_map(|started| &started.env).map(|(name, value)| (name.as_str(), value.as_str())));
+    match env.is_empty() {
+        true => text.push_str("#env = {}\n"),
+        false => {
+            let pair = |(name, value): (&&str, &&str)| format!("{} = {}", quoted_key(name), quoted(value));
+            let pairs: Vec<String> = env.iter().map(pair).collect();
+            text.push_str(&format!("{mark}env = {{ {} }}\n", pairs.join(", ")));
+        }
+    }
+    let by_settings = found.said().and_then(|answer| answer.max_tasks);
+    if let Some(most) = by_settings.filter(|_| started.is_none_or(|started| started.max_tasks.is_none())) {
         text.push_str(&format!("# worker_max_tasks_per_child.\nmax_tasks_per_runner = {most}\n"));
     }
-    text
+    let limits = started.map(|started| started.limits()).unwrap_or_default();
+    match found.app {
+        Some(_) => text + &limits,
+        None => limits.lines().fold(text, |text, line| format!("{text}#{}\n", line.trim_start_matches('#'))),
+    }
+}
+
+/// The name of a variable as a key.
+fn quoted_key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if bare { name.to_owned() } else { quoted(name) }
 }
 
 pub(super) fn tenancy(found: &Findings) -> String {
@@ -175,8 +241,11 @@ pub(super) fn delivery(found: &Findings) -> String {
     format!("[delivery]\n# accept_content.\naccept = {}\n", list(&accept))
 }
 
-pub(super) fn log() -> String {
-    "[log]\n# \"failures\" (and retries), or \"all\": a line for each task at its start and at its end.\n\
-     #tasks = \"failures\"\n"
-        .to_owned()
+pub(super) fn log(found: &Findings) -> String {
+    let level = found.started.as_ref().and_then(|started| started.level);
+    let level = level.map(|level| format!("# --loglevel.\nlevel = {}\n", quoted(level))).unwrap_or_default();
+    format!(
+        "[log]\n{level}# \"failures\" (and retries), or \"all\": a line for each task at its start and at its end.\n\
+         #tasks = \"failures\"\n"
+    )
 }

@@ -167,6 +167,9 @@ impl Supervisor {
         }
         self.reload_wanted |= self.control.read();
         self.fleet.read(now);
+        if self.drain.is_none() && self.fleet.workers.iter().any(|worker| worker.stop) {
+            self.obey(Wish::Stop, now); // told by each worker, and meant once
+        }
         self.zygotes().for_each(|zygote| zygote.read(now));
         self.reap(now);
         if liveness::stood_still(self.last_pass, now, CEILING) {

@@ -51,6 +51,8 @@ pub struct Worker {
     pub note: Option<String>,
     /// What it said before it failed.
     pub failure: Option<(Exit, String)>,
+    /// It passes on that the daemon is to stop.
+    pub stop: bool,
     /// When it is killed if it was told to finish and has not.
     kill_at: Option<Instant>,
 }
@@ -69,6 +71,7 @@ impl Worker {
             beat: None,
             note: None,
             failure: None,
+            stop: false,
             kill_at: None,
         }
     }
@@ -136,6 +139,7 @@ impl Worker {
                     settled += beat.done.saturating_sub(self.beat.map_or(0, |before| before.done));
                     self.beat = Some(beat);
                 }
+                Ok(Report::Stop) => self.stop = true,
                 Ok(Report::Failed { exit, message }) => {
                     tracing::error!({ fields::WORKER } = self.number, "worker {}: {message}", self.number);
                     self.failure = Some((exit, message));

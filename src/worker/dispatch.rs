@@ -9,6 +9,7 @@ use super::story;
 use super::tail::Tail;
 use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Claim, Reason, Settlement};
+use crate::celery::stamps;
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::results::State;
@@ -71,7 +72,7 @@ impl Engine {
             phase: Phase::Python,
         };
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
-        let revoked = self.exchange.revoked.contains(&work.message.headers.id);
+        let revoked = self.is_revoked(&work.message);
         let plan = intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now);
         if matches!(plan, Plan::Python | Plan::Command(_) | Plan::Delay(_)) {
             self.events.received(&work, self.registry.as_ref());
@@ -118,6 +119,14 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Whether a task was taken back, by its id or by a stamp it bears.
+    fn is_revoked(&self, message: &Message) -> bool {
+        let revoked = &self.exchange.revoked;
+        revoked.contains(&message.headers.id)
+            || revoked.has_stamps()
+                && stamps::of_headers(message.headers_json()).iter().any(|mark| revoked.contains(mark))
     }
 
     /// Too late, or taken back: not run, and whoever waits for the result is told.

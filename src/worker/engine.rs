@@ -1,5 +1,6 @@
 //! The worker's loop: one owner of all state, one event at a time.
 
+use super::control::Remote;
 use super::events::Events;
 use super::exchange::Exchange;
 use super::lanes::Gaze;
@@ -8,6 +9,7 @@ use super::link::{Orders, Reports};
 use super::memory::Guard;
 use super::minute::Tally;
 use super::naming::Naming;
+use super::scale::Scale;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
@@ -32,7 +34,6 @@ pub struct Failure {
 }
 
 /// What the readers tell the loop.
-#[derive(Debug)]
 pub enum Event {
     /// A Python runner, by its number.
     Runner(u64, Said),
@@ -69,6 +70,10 @@ pub struct Engine {
     pub(super) zygote_number: u64,
     pub(super) registry: Option<Registry>,
     pub(super) slots: Vec<Slot>,
+    /// How many of them are open.
+    pub(super) scale: Scale,
+    /// What remote control remembers.
+    pub(super) remote: Remote,
     /// Keeps the memory limits.
     pub(super) memory: Guard,
     /// Dead owners the zygote was asked about.
@@ -110,8 +115,9 @@ impl Engine {
     /// If there is an application but no zygote to run it.
     pub fn new(start: Start, orders: Orders, reports: Reports) -> Result<Engine, Failure> {
         let (tell, told) = unbounded_channel();
-        let slots: Vec<Slot> = (0..start.config.workers.concurrency).map(|_| Slot::default()).collect();
-        reports.update(|figures| figures.slots = start.config.workers.concurrency);
+        let scale = Scale::new(&start.config.workers);
+        let slots: Vec<Slot> = (0..scale.least()).map(|_| Slot::default()).collect();
+        reports.update(|figures| figures.slots = scale.least());
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
         let node = Rc::new(Node::new(start.node.clone()));
@@ -126,6 +132,8 @@ impl Engine {
             zygote_number: 0,
             registry: None,
             slots,
+            scale,
+            remote: Remote::default(),
             fencing: Vec::new(),
             outbox: Vec::new(),
             filings: Vec::new(),
@@ -160,6 +168,7 @@ impl Engine {
         loop {
             self.exchange_if_due().await?;
             self.release_events();
+            self.shrink_if_quiet(Instant::now());
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();

@@ -11,7 +11,7 @@ use crate::celery::events::event::{
     self, Failed, Received, Rejected, Revoked, Started, Succeeded, compose, hours_west,
 };
 use crate::celery::events::publisher::{Figures, Publisher, seconds};
-use crate::celery::repr::{self, quoted};
+use crate::celery::python::{self, quoted};
 use crate::message::{Message, time};
 use crate::results::State;
 use crate::runner::python::Registry;
@@ -145,7 +145,7 @@ impl Events {
         }
         let exception = |exception: &crate::runner::Exception| format!("{}{}", exception.kind, arguments(exception));
         match state {
-            State::Success(value) => self.succeeded(work, &repr::of_result(value.get()), runtime),
+            State::Success(value) => self.succeeded(work, &python::result(value.get()), runtime),
             State::Failure(why, trace) => {
                 self.failed("task-failed", work, &exception(why), Some(*trace));
             }
@@ -284,6 +284,6 @@ impl<'a> Shown<'a> {
 
 /// Arguments of an exception as Python shows them.
 fn arguments(exception: &crate::runner::Exception) -> String {
-    let shown = repr::of_result(&exception.arguments.to_string());
+    let shown = python::result(&exception.arguments.to_string());
     format!("({})", shown.strip_prefix('[').and_then(|shown| shown.strip_suffix(']')).unwrap_or(&shown))
 }

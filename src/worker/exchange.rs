@@ -107,6 +107,11 @@ impl Exchange {
         self.beat_at = Instant::now();
     }
 
+    /// Others should know at once what a beat tells.
+    pub(super) fn beat_soon(&mut self) {
+        self.beat_at = Instant::now();
+    }
+
     /// The connection is gone, or of no use: Redis takes no writes. Said once, however often it fails from here on.
     pub fn lost(&mut self, why: &str) {
         self.wake = Wake::default();
@@ -279,11 +284,11 @@ impl Engine {
         let exchange = &mut self.exchange;
         let Some(connection) = &mut exchange.connection else { return Ok(()) };
         let figures = super::story::figures(&self.start, &self.reports.figures(), &self.tally.told(Instant::now()));
-        let delivery = &self.start.config.delivery;
+        let (delivery, slots) = (&self.start.config.delivery, self.reports.figures().slots);
         let beat = Beat {
             owner: &self.start.owner,
             figures: &figures,
-            slots: self.start.config.workers.concurrency,
+            slots,
             first: !exchange.leased,
             connection: exchange.number,
         };
@@ -295,11 +300,13 @@ impl Engine {
         if pulse.waiting > 0 {
             (self.look, self.gaze.wanted) = (true, true);
         }
-        self.reports.update(|figures| {
-            (figures.waiting, figures.tenants) = (pulse.waiting, Some(pulse.tenants));
-        });
+        let (waiting, tenants) = (pulse.waiting, pulse.tenants);
+        self.reports.update(|figures| (figures.waiting, figures.tenants) = (waiting, Some(tenants)));
+        // Of what waits in lanes, all may have to wait for something else than a slot; what is in lists is seen soon.
+        let may_run = if tenants > 0 { usize::try_from(waiting).unwrap_or(usize::MAX) } else { 0 };
         exchange.due_at = pulse.due_in.map(due_at);
         exchange.suspects.extend(pulse.expired);
+        self.grow_for(may_run);
         if pulse.stale > 0 {
             self.restore_stale().await?;
         }

@@ -56,6 +56,11 @@ impl Guard {
         leaf.inspect_err(|error| tracing::warn!("no cgroup for a task: {error}; its memory is looked at instead")).ok()
     }
 
+    /// Resident bytes of a process.
+    pub(super) fn resident(&self, pid: u32) -> u64 {
+        self.proc.resident(pid)
+    }
+
     /// A task starts that is in this cgroup, or in none of its own.
     pub(super) fn began(&mut self, limit: Option<u64>, leaf: Option<&Leaf>) {
         let bound = leaf.is_some_and(|leaf| match leaf.bound(limit) {
@@ -112,7 +117,7 @@ impl Engine {
     /// A runner that keeps too much memory after a task goes.
     pub(super) fn is_bloated(&self, pid: Option<u32>) -> bool {
         let limit = self.start.config.python.as_ref().and_then(|python| python.max_memory_per_runner);
-        limit.zip(pid).is_some_and(|(limit, pid)| self.memory.proc.resident(pid) > limit)
+        limit.zip(pid).is_some_and(|(limit, pid)| self.memory.resident(pid) > limit)
     }
 
     /// A Python task was killed for using so much memory: its end is recorded, and its message set aside.

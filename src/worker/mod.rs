@@ -22,6 +22,7 @@ mod naming;
 pub mod recovery;
 pub mod rules;
 pub mod runners;
+mod scale;
 pub mod settle;
 pub mod slots;
 pub mod starts;

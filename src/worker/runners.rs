@@ -44,6 +44,7 @@ impl Engine {
                 tracing::debug!(tasks = registry.tasks.len(), results_db = registry.results_db, "application known");
                 self.registry = Some(*registry);
                 self.learn_events();
+                self.remote.forget();
                 for slot in &mut self.slots {
                     slot.runner = RunnerState::Waiting(Instant::now());
                 }
@@ -317,7 +318,7 @@ impl Engine {
         let pid = self.slots[index].runner.process().and_then(|runner| runner.pid);
         let bloated = self.is_bloated(pid);
         let slot = &mut self.slots[index];
-        if (bloated || limit.is_some_and(|limit| slot.finished >= limit))
+        if (bloated || slot.worn || limit.is_some_and(|limit| slot.finished >= limit))
             && slot.runner.retire()
             && let Some(runner) = slot.runner.process()
         {

@@ -23,6 +23,10 @@ pub struct Slot {
     pub failures: u32,
     /// Tasks the present runner has finished.
     pub finished: u32,
+    /// It takes no more tasks, and has no runner longer than until its present one has ended.
+    pub closed: bool,
+    /// Its runner goes after the present task.
+    pub worn: bool,
     incarnation: u64,
 }
 
@@ -99,20 +103,40 @@ impl Slot {
 
     /// Whether a task could start here now.
     pub fn is_free(&self, python: bool) -> bool {
-        self.work.is_none() && (!python || matches!(self.runner, RunnerState::Ready(_)))
+        self.work.is_none() && !self.closed && (!python || matches!(self.runner, RunnerState::Ready(_)))
     }
 
     /// When its next runner is to be started; a slot that will not run anything any more needs none.
     pub fn runner_due(&self, draining: bool) -> Option<Instant> {
         match self.runner {
-            RunnerState::Waiting(until) if !draining || self.work.is_some() => Some(until),
+            RunnerState::Waiting(until) if !(draining || self.closed) || self.work.is_some() => Some(until),
             _ => None,
         }
     }
 
     /// Whether its runner, where it needs one, has started.
     pub fn is_warm(&self, python: bool) -> bool {
-        !python || matches!(self.runner, RunnerState::Ready(_) | RunnerState::Retiring(_))
+        !python || self.closed || matches!(self.runner, RunnerState::Ready(_) | RunnerState::Retiring(_))
+    }
+
+    /// It is closed, and nothing runs here any more: nor does its runner, as soon as that can be told.
+    pub fn empty(&mut self) {
+        match &self.runner {
+            RunnerState::Ready(runner) => {
+                runner.retire();
+                self.runner.retire();
+            }
+            RunnerState::Waiting(_) => self.runner = RunnerState::Absent,
+            _ => {}
+        }
+    }
+
+    /// It takes tasks again; where it has no runner, this is the state of its next one.
+    pub fn reopen(&mut self, runner: RunnerState) {
+        self.closed = false;
+        if matches!(self.runner, RunnerState::Absent | RunnerState::Waiting(_)) {
+            self.runner = runner;
+        }
     }
 
     /// The runner is dead: when to start the next one.
@@ -122,7 +146,7 @@ impl Slot {
             failures => BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX),
         };
         self.failures += 1;
-        self.finished = 0;
+        (self.finished, self.worn) = (0, false);
         self.runner = RunnerState::Waiting(now + wait);
     }
 }

@@ -73,18 +73,21 @@ impl Engine {
     }
 
     fn start_python(&mut self, index: usize) {
+        let Some(work) = &self.slots[index].work else { return };
+        let limits = self.limits_of(&work.message.headers.task);
+        self.remote.started(&work.message.headers.task);
         let slot = &mut self.slots[index];
         let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &mut slot.work) else { return };
-        let info = self.registry.as_ref().and_then(|registry| registry.tasks.get(&work.message.headers.task));
+        let (own_hard, own_soft) = limits;
         let (hard, soft) = work.message.headers.timelimit.unwrap_or((None, None));
         // The call's, else the task's, which knows the application's setting, else the worker's own, as in
         // `celery/worker/request.py`, `execute_using_pool`. 0 is none, as is one beyond the end of the clock.
         let given = |seconds: &f64| *seconds > 0.0;
         let python = self.start.config.python.as_ref();
-        let own_hard = python.and_then(|python| python.time_limit).map(|limit| limit.as_secs_f64());
-        let own_soft = python.and_then(|python| python.soft_time_limit).map(|limit| limit.as_secs_f64());
-        let hard = hard.filter(given).or(info.and_then(|info| info.time_limit)).or(own_hard);
-        let soft = soft.filter(given).or(info.and_then(|info| info.soft_time_limit)).or(own_soft);
+        let all_hard = python.and_then(|python| python.time_limit).map(|limit| limit.as_secs_f64());
+        let all_soft = python.and_then(|python| python.soft_time_limit).map(|limit| limit.as_secs_f64());
+        let hard = hard.filter(given).or(own_hard).or(all_hard);
+        let soft = soft.filter(given).or(own_soft).or(all_soft);
         let started = Instant::now();
         let after = |seconds| started.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
         work.started = started;
@@ -102,6 +105,9 @@ impl Engine {
     }
 
     fn start_command(&mut self, index: usize, arguments: &Arguments) {
+        let Some(work) = &self.slots[index].work else { return };
+        let limit = self.limit_of_command(&work.message.headers.task);
+        self.remote.started(&work.message.headers.task);
         let Some(work) = &mut self.slots[index].work else { return };
         let headers = &work.message.headers;
         let Some(task) = self.start.config.tasks.get(&headers.task) else { return };
@@ -121,7 +127,9 @@ impl Engine {
         work.started = Instant::now();
         story::started(&self.start, work);
         self.events.started(work);
-        work.hard_limit = task.time_limit.map(|limit| (work.started + limit, limit.as_secs_f64()));
+        let limit = limit.unwrap_or(task.time_limit.map(|limit| limit.as_secs_f64()));
+        let after = |seconds| work.started.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
+        work.hard_limit = limit.and_then(|seconds| Some((after(seconds)?, seconds)));
         let leaf = work.memory_limit.and_then(|limit| self.memory.leaf(Some(limit)));
         let running = command::start(
             task,

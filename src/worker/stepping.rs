@@ -85,6 +85,7 @@ impl Engine {
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
         }
+        let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
         if look > 0 {
             self.file(reply.looked);
             // What is filed now can be claimed with the next step.
@@ -96,6 +97,7 @@ impl Engine {
         for (claim, waited) in reply.claims.into_iter().zip(reply.waits) {
             self.dispatch(claim, waited, reply.now);
         }
+        self.grow_for(waiting);
         let busy = u32::try_from(self.busy()).unwrap_or(u32::MAX);
         self.reports.update(|figures| figures.busy = busy);
     }

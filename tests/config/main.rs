@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
 mod nodes;
+mod slots;
 mod tasks;
 
 use fairstalk::config::{self, Config, Environment, Level, Mode, Problems, SECTIONS, Surroundings, TaskLines};
@@ -54,7 +55,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.queues.names.len(), 20);
     assert_eq!((config.queues.names[0].as_str(), config.queues.names[19].as_str()), ("queue_0", "queue_19"));
     assert_eq!(config.queues.default, "queue_0");
-    assert_eq!((config.workers.processes, config.workers.concurrency), (2, 4));
+    assert_eq!((config.workers.processes, config.workers.concurrency.max), (2, 4));
     assert_eq!(config.workers.drain_timeout, Duration::from_secs(60));
     assert_eq!(config.python, None);
     assert_eq!(config.delivery.accept, ["application/json"]);
@@ -200,7 +201,7 @@ fn all_problems_are_told_at_once() {
 
   workers.concurrency = 1000
     problem: is not between 1 and 256
-    remedy:  write a number from 1 to 256, or "auto"
+    remedy:  write a number from 1 to 256, "auto", or { min = 2, max = 10 }
 
   workers.liveness_timeout = "1s"
     problem: is not between 3s and 1h
@@ -464,7 +465,7 @@ fn queues_may_have_names() {
 fn auto_follows_the_cores() {
     let auto = |text: &str| {
         let workers = good(&format!("[workers]\n{text}")).workers;
-        (workers.processes, workers.concurrency)
+        (workers.processes, workers.concurrency.max)
     };
     assert_eq!(auto("processes = \"auto\""), (6, 4));
     assert_eq!(auto("concurrency = \"auto\""), (2, 6));
@@ -492,7 +493,7 @@ fn every_key_can_come_from_the_environment() {
         ],
     );
     assert_eq!((config.broker.timeout, config.broker.url.as_str()), (Duration::from_millis(250), "redis://h:6379/7"));
-    assert_eq!((config.workers.processes, config.workers.concurrency), (6, 8));
+    assert_eq!((config.workers.processes, config.workers.concurrency.max), (6, 8));
     assert_eq!(config.queues.names, ["celery", "mail"]);
     assert_eq!(config.delivery.accept, ["application/x-python-serialize", "application/json"]);
     let python = config.python.unwrap();
@@ -502,7 +503,7 @@ fn every_key_can_come_from_the_environment() {
 
   workers.concurrency = "many" (from FAIRSTALK_WORKERS__CONCURRENCY)
     problem: is not a whole number
-    remedy:  write a number from 1 to 256, or "auto"
+    remedy:  write a number from 1 to 256, "auto", or { min = 2, max = 10 }
 
   FAIRSTALK_TASKS__X
     problem: tasks can't be described by environment variables

@@ -118,7 +118,7 @@ pub fn worker(number: &str) -> ExitCode {
         .collect();
     let arguments = std::fs::read_to_string("/proc/self/cmdline").unwrap_or_default().replace('\0', " ");
     let detail = json!({ "owner": owner, "node": node, "recover": recover, "sockets": sockets, "variables": variables,
-        "descendant": descendant, "arguments": arguments, "zygote": zygote, "concurrency": config.workers.concurrency });
+        "descendant": descendant, "arguments": arguments, "zygote": zygote, "concurrency": config.workers.concurrency.max });
     voice.event("start", &detail);
     let _connection = zygote.map(|name| {
         let address = SocketAddr::from_abstract_name(name).expect("a name");

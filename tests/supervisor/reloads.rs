@@ -32,7 +32,7 @@ fn story(stage: &mut Stage) -> Vec<Event> {
 
 fn with_concurrency(config: &Config, concurrency: u32) -> Config {
     let mut config = config.clone();
-    config.workers.concurrency = concurrency;
+    config.workers.concurrency.max = concurrency;
     config
 }
 

@@ -2,7 +2,7 @@
 //! gone when the case ends. Waiting is always for something to arrive, with a limit.
 
 use fairstalk::config::{
-    Broker, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, Tenancy, Workers,
+    Broker, Concurrency, Config, Delivery, Level, Log, LogFormat, Mode, Python, Queues, Results, Tenancy, Workers,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -257,7 +257,8 @@ pub fn config() -> Config {
         queues: Queues { names: vec!["celery".to_owned()], prefix: None, default: "celery".to_owned() },
         workers: Workers {
             processes: 2,
-            concurrency: 4,
+            concurrency: Concurrency { min: 4, max: 4 },
+            shrink_after: Duration::from_secs(30),
             name: "worker%i@%h".to_owned(),
             drain_timeout: Duration::from_secs(30),
             liveness_timeout: Duration::from_secs(5),

@@ -18,7 +18,8 @@
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list, flow, claim number, how long it waited in lanes (ms), message, …}, {{list, message, …}, …}: what was
 --       looked at, the oldest first, ms until a queue can be looked at whose turn another worker has, or -1, the present
---       epoch or -1 if it was not read, number of the latest revocation or 0},
+--       epoch or -1 if it was not read, number of the latest revocation or 0, messages
+--       left in lanes if as many were claimed as were wanted and more could run, else 0},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -195,6 +196,9 @@ local function free_slots()
   return free
 end
 
+-- Messages left in lanes, if slots are what they wait for.
+local behind = 0
+
 -- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back.
 local function serve()
@@ -244,6 +248,10 @@ local function serve()
       tenant.o = next(tenant.l, next(tenant.l)) and line or nil
     end
     tenant.r = tenant.r - left
+  end
+  -- Each claim has used up one candidate at most, so if more tenants could be served, one of them is among these.
+  for _, flow in ipairs(candidates) do
+    if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
   end
 end
 
@@ -345,4 +353,4 @@ end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0}
+  epoch or -1, revoked or 0, behind}

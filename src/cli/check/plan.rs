@@ -15,9 +15,11 @@ pub(super) struct Plan {
     root: bool,
     /// Worker processes.
     pub(super) processes: u32,
-    /// Slots in each.
+    /// Slots in each, the most.
     pub(super) concurrency: u32,
-    /// Tasks at once.
+    /// Slots in each, the fewest.
+    pub(super) min_concurrency: u32,
+    /// Tasks at once, the most.
     pub(super) slots: u32,
     /// Names of the workers.
     pub(super) nodes: Vec<String>,
@@ -55,8 +57,9 @@ impl Plan {
             user,
             root: uid.is_root(),
             processes: workers.processes,
-            concurrency: workers.concurrency,
-            slots: workers.processes * workers.concurrency,
+            concurrency: workers.concurrency.max,
+            min_concurrency: workers.concurrency.min,
+            slots: workers.processes * workers.concurrency.max,
             nodes: (1..=workers.processes).map(|number| workers.node_name(number, &host)).collect(),
             queues: config.queues.names.clone(),
             default_queue: config.queues.default.clone(),

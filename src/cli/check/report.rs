@@ -39,10 +39,14 @@ pub(super) fn text(check: &Check<'_>, exit: Exit, out: &mut dyn Write) -> io::Re
 
 fn plan(check: &Check<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Plan { user, processes, concurrency, slots, nodes, queues, default_queue, limits, .. } = &check.plan;
+    let (each, at_once) = match check.plan.min_concurrency {
+        least if least == *concurrency => (concurrency.to_string(), slots.to_string()),
+        least => (format!("{least} to {concurrency}"), format!("up to {slots}")),
+    };
+    let queue_count = queues.len();
     writeln!(
         out,
-        "would run {processes} workers with {concurrency} slots each, {slots} tasks at once, on {} queues",
-        queues.len()
+        "would run {processes} workers with {each} slots each, {at_once} tasks at once, on {queue_count} queues"
     )?;
     writeln!(out, "  user         {user}")?;
     writeln!(out, "  workers      {}", some(nodes))?;

@@ -81,6 +81,8 @@ def registry(app, results_in_worker):
         "tz": os.environ.get("TZ"),
         "send_task_events": bool(app.conf.worker_send_task_events),
         "event_exchange": app.conf.event_exchange,
+        "time_limit": app.conf.task_time_limit,
+        "soft_time_limit": app.conf.task_soft_time_limit,
         "results_db": results_in_worker,
         "results_prefix": None if results_in_worker is None else results_prefix(app.backend),
         "tasks": {name: describe(task) for name, task in app.tasks.items()},

@@ -9,13 +9,14 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 10] = [
+const MODULES: [(&str, &str); 11] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
     ("fairstalk_runner.execution", include_str!("execution.py")),
     ("fairstalk_runner.frames", include_str!("frames.py")),
     ("fairstalk_runner.logs", include_str!("logs.py")),
+    ("fairstalk_runner.panel", include_str!("panel.py")),
     ("fairstalk_runner.process", include_str!("process.py")),
     ("fairstalk_runner.results", include_str!("results.py")),
     ("fairstalk_runner.runner", include_str!("runner.py")),
@@ -45,7 +46,7 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
         "server": broker::address(&config.broker),
         "broker": broker::connection::tcp_database(&config.broker.url),
         "queues": config.queues.names,
-        "slots": config.workers.processes * config.workers.concurrency,
+        "slots": config.workers.processes * config.workers.concurrency.max,
         "loglevel": level,
         "listener": listener,
         "modules": modules,

@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod launch;
+pub mod panel;
 pub mod registry;
 pub mod runner;
 pub mod zygote;

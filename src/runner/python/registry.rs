@@ -14,6 +14,15 @@ pub struct Registry {
     pub send_task_events: bool,
     /// Celery's `event_exchange`.
     pub event_exchange: String,
+    /// Hard limit of tasks that have none of their own, in seconds.
+    #[serde(default)]
+    pub time_limit: Option<f64>,
+    /// Soft limit likewise.
+    #[serde(default)]
+    pub soft_time_limit: Option<f64>,
+    /// Commands of remote control that the application brings along, or answers in another way than Celery.
+    #[serde(default)]
+    pub commands: Vec<String>,
     /// Database of the results if the worker writes them; none if Celery does.
     pub results_db: Option<i64>,
     /// What stands before `celery-task-meta-` in the keys of the results; none if the worker doesn't write them.

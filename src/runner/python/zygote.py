@@ -7,6 +7,8 @@ status. When its connection ends, its runners are killed at once: nobody would r
 
 Before a worker puts back what a dead one had claimed, it asks with `fence` for that one's runners to be gone,
 and waits for `fenced`: else a task could run again while its first run still goes on.
+
+With `ask` and one descriptor it has a process forked that answers a command of remote control (`panel.py`).
 """
 
 import gc
@@ -32,10 +34,10 @@ def main(boot, channel):
     started = time.monotonic()
     try:
         app = application.load(boot)
-        from . import about, results, runner  # noqa: F401  (imported here so that every runner shares it)
+        from . import about, panel, results, runner  # noqa: F401  (imported here so that every runner shares it)
 
         results_db = results.database(app, boot["server"])
-        registry = application.registry(app, results_db)
+        registry = application.registry(app, results_db) | {"commands": panel.commands()}
     except BaseException:
         report(channel, {"failed": {"message": traceback.format_exc()}})
         sys.exit(EX_CONFIG)
@@ -125,6 +127,9 @@ class Zygote:
             order = json.loads(line)
             if "fence" in order:
                 self.fence(worker, order["fence"])
+            elif "ask" in order:
+                self.ask(worker, fds)
+                fds = []
             else:
                 self.fork(worker, order, fds)
                 fds = []
@@ -173,12 +178,32 @@ class Zygote:
         finally:
             os.close(pidfd)
 
+    def ask(self, worker, fds):
+        """Start one process that answers a command of remote control; the descriptor is how it is asked."""
+        (sock,) = fds
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            from . import panel
+
+            os.setpgid(0, 0)
+            self.detach(worker, parent)
+            panel.start(self.app, sock)
+        os.close(sock)
+        self.owners[pid] = worker
+        worker.runners.add(pid)
+
     def in_child(self, worker, sock, output, order, parent):
         from . import runner
 
         os.setpgid(0, 0)
         if order["door"] is not None:
             enter(order["door"], output)
+        self.detach(worker, parent)
+        runner.start(self.app, socket.socket(fileno=sock), output, order, self.results_db)
+
+    def detach(self, worker, parent):
+        """A child keeps nothing of the zygote's, and dies with it."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.selector.close()
@@ -193,7 +218,6 @@ class Zygote:
         set_pdeathsig("SIGKILL")
         if os.getppid() != parent:
             os._exit(1)  # the zygote died before the line above took effect
-        runner.start(self.app, socket.socket(fileno=sock), output, order, self.results_db)
 
     def reap(self, wake_read):
         try:

@@ -108,6 +108,14 @@ impl Zygote {
         self.send(&json!({"fence": owner}), &[]).await
     }
 
+    /// Has a process forked that answers a command of remote control; this is its end of a socket pair.
+    ///
+    /// # Errors
+    /// If the zygote is gone.
+    pub async fn ask(&self, channel: OwnedFd) -> io::Result<()> {
+        self.send(&json!({"ask": "panel"}), &[channel.as_fd()]).await
+    }
+
     async fn send(&self, order: &serde_json::Value, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let order = format!("{order}\n");
         self.stream
