@@ -223,8 +223,8 @@ def test_events_of_tasks_are_asked_for(eventful, monitor, celery_app, count):
     monitor.wait(lambda monitor: monitor.story(wanted.id) == ["received", "started", "succeeded"])
     assert control(celery_app, "disable_events", count) == {'{"ok": "task events disabled"}'}
     assert tasks.add.delay(1, 2).get(timeout=PATIENCE) == 3
-    celery_app.control.broadcast("heartbeat")
     beats = len(monitor.of("worker-heartbeat", freq=5))
+    celery_app.control.broadcast("heartbeat")
     monitor.wait(lambda monitor: len(monitor.of("worker-heartbeat", freq=5)) >= beats + count)
     # Celery's worker may hear of the end of the first one when events are wanted already.
     assert monitor.story(first.id) in ([], ["succeeded"])
@@ -418,7 +418,7 @@ def test_who_speaks_for_a_name_during_a_reload(fairstalk, monitor, celery_app):
         alone += two_of_a_name and speakers == sorted(names)
         twice += len(speakers) > len(names)
     # The one that is ready speaks, and the other one is told at once: a question may come just between.
-    assert reload.returncode == 0 and alone > 5 and twice <= 2
+    assert reload.returncode == 0 and alone > 2 and twice <= 2
     assert monitor.of("worker-offline") == []
     online = monitor.of("worker-online")
     assert [len([event for event in online if event["hostname"] == name]) for name in names] == [2, 2]
