@@ -25,6 +25,7 @@ import alone  # noqa: E402
 import claim_cost  # noqa: E402
 import delayed  # noqa: E402
 import drain  # noqa: E402
+import events  # noqa: E402
 import idle  # noqa: E402
 import memory  # noqa: E402
 import million  # noqa: E402
@@ -38,7 +39,10 @@ from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
 from systems import program  # noqa: E402
 
-SPEED = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed}
+SPEED = {
+    "drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed,
+    "events": events,
+}
 FAIRNESS = {
     "quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": claim_cost,
 }

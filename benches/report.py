@@ -15,7 +15,7 @@ HISTORY = ROOT / "benches" / "history.jsonl"
 TEMPLATE = ROOT / "benches" / "benchmarks.md.in"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "fairness-wait.svg"
-MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS}
+MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS, "events": tables.events}
 
 
 def rounded(value):

@@ -109,6 +109,19 @@ def startup(figures):
     return table(["ready after, ms", "median", "spread"], *rows)
 
 
+def events(figures):
+    """What a task costs with events and without."""
+    rows = []
+    for title, key in (("Celery", "celery"), ("fairstalk", "fairstalk")):
+        off, on = figures[f"{key}_off"], figures[f"{key}_on"]
+        cost = {kind: [sum(of["cpu_usec"].values()), of["cpu_usec"]["redis"]] for kind, of in (("off", off), ("on", on))}
+        more = [with_them - without for with_them, without in zip(cost["on"], cost["off"])]
+        rates = f"{number(off['rate'])} to {number(on['rate'])}"
+        rows.append([title, number(cost["off"][0]), number(cost["on"][0]), number(more[0]), number(more[1]), rates])
+    head = ["one task, with a result", "CPU without events, us", "with events, us", "more", "of it in Redis", "tasks per second"]
+    return table(head, *rows)
+
+
 PARTS = {"drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup}
 
 

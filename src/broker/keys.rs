@@ -124,6 +124,11 @@ impl Keys {
         self.key(&format!("/{database}.celery.pidbox"))
     }
 
+    /// Channel of Celery's events with this routing key, or a pattern of channels: that of kombu's fanout exchange.
+    pub fn event_channel(&self, database: i64, exchange: &str, routing_key: &str) -> String {
+        self.key(&format!("/{database}.{exchange}/{routing_key}"))
+    }
+
     /// Kombu: which queues are bound to an exchange, and by which routing key.
     pub fn bindings(&self, exchange: &str) -> String {
         self.key(&format!("_kombu.binding.{exchange}"))

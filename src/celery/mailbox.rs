@@ -6,12 +6,11 @@
 //! revoked meanwhile are not, since they are in Redis ([`crate::broker::revoked`]).
 
 use super::request::{self, Arguments, ReplyTo};
-use super::{Request, Revocation, Stamping};
+use super::{Node, Request, Revocation, Stamping};
 use crate::broker::{BrokerError, Connection, Keys, Kind, revoked};
 use crate::config::Broker;
 use redis::{PushInfo, PushKind, Value as RedisValue};
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -56,9 +55,10 @@ pub struct Call {
 /// The way of an answer from the worker's loop.
 type Answered = oneshot::Receiver<Result<Value, String>>;
 
-/// Listens for ever, and connects again whenever the connection is lost.
-pub async fn serve(broker: Broker, keys: Keys, node: String, tell: impl Fn(Heard)) {
-    let mut mailbox = Mailbox { broker, replies: Replies { keys, node, clock: Rc::default() }, tell };
+/// Listens for ever, and connects again whenever the connection is lost. What is heard is done whether the node speaks
+/// for its name or not; it is answered only if it does.
+pub async fn serve(broker: Broker, keys: Keys, node: Rc<Node>, tell: impl Fn(Heard)) {
+    let mut mailbox = Mailbox { broker, replies: Replies { keys, node }, tell };
     let mut wait = RETRY_MIN;
     let mut refused = false;
     loop {
@@ -110,9 +110,7 @@ struct Mailbox<T> {
 #[derive(Clone)]
 struct Replies {
     keys: Keys,
-    node: String,
-    /// Lamport clock.
-    clock: Rc<Cell<u64>>,
+    node: Rc<Node>,
 }
 
 impl<T: Fn(Heard)> Mailbox<T> {
@@ -150,8 +148,8 @@ impl<T: Fn(Heard)> Mailbox<T> {
             return Ok(());
         };
         let replies = &self.replies;
-        replies.clock.set(replies.clock.get().max(request.clock) + 1);
-        if !request.is_for(&replies.node) {
+        replies.node.adjust(request.clock);
+        if !request.is_for(&replies.node.name) {
             return Ok(());
         }
         tracing::debug!(method = request.method, "remote control");
@@ -166,7 +164,7 @@ impl<T: Fn(Heard)> Mailbox<T> {
         revoked::revoke(connection, &replies.keys, &taken_back).await?;
         let (answer, answered) = oneshot::channel();
         let (method, arguments) = (request.method.clone(), request.arguments.clone());
-        let (clock, everyone) = (replies.clock.get(), request.is_for_everyone());
+        let (clock, everyone) = (replies.node.clock(), request.is_for_everyone());
         let call = Call { method, arguments, everyone, clock, connection: connection.clone(), answer };
         (self.tell)(Heard::Call(call));
         tokio::task::spawn_local(replies.clone().reply(connection.clone(), request, answered));
@@ -179,10 +177,12 @@ impl Replies {
     async fn reply(self, mut connection: Connection, request: Request, answered: Answered) {
         let Ok(answer) = answered.await else { return };
         let value = answer.unwrap_or_else(|error| json!({"error": error}));
-        self.clock.set(self.clock.get() + 1);
-        let Some((to, reply)) = request.reply(&self.node, &value, self.clock.get(), seconds_since_1970()) else {
+        let Some((to, reply)) = request.reply(&self.node.name, &value, self.node.tick(), seconds_since_1970()) else {
             return;
         };
+        if !self.node.speaks() {
+            return;
+        }
         match self.push(&mut connection, to, &reply).await {
             Ok(()) => {}
             // Whoever listens on this connection has the same trouble, and opens another.

@@ -47,6 +47,8 @@ pub enum Order {
         within_ms: u64,
         /// Others of this daemon go on, on the same Redis: it need not make sure that it isn't the last one.
         replaced: bool,
+        /// Another worker has its name from now on, on the same Redis: it speaks for that name no more.
+        succeeded: bool,
     },
     /// Hand back everything now and exit.
     HandBack,

@@ -19,6 +19,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "restart_max",
             "memory_limit",
             "claim_ahead",
+            "events",
         ],
     ),
     (

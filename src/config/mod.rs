@@ -91,7 +91,7 @@ pub struct Workers {
     pub concurrency: Concurrency,
     /// Slots above the fewest that nothing had use for so long are taken back; default 30 s.
     pub shrink_after: Duration,
-    /// Node name pattern, `%i` = number of the worker, `%h` = host name; default `worker%i@%h`.
+    /// Node name pattern, filled in by [`Workers::node_name`]; default `worker%i@%h`.
     pub name: String,
     /// How long running tasks may take to finish after TERM; default 60 s.
     pub drain_timeout: Duration,
@@ -107,6 +107,8 @@ pub struct Workers {
     pub memory_limit: Option<u64>,
     /// While most Python tasks take less than this, some are claimed before a slot is free; zero = never. Default 1 ms.
     pub claim_ahead: Duration,
+    /// Whether monitors are told of every task; none = as the application's `worker_send_task_events` says (default).
+    pub events: Option<bool>,
 }
 
 /// `[python]`: the application whose tasks run through Celery.

@@ -29,23 +29,6 @@ pub struct Concurrency {
     pub max: u32,
 }
 
-impl Workers {
-    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in.
-    pub fn node_name(&self, worker: u32, host: &str) -> String {
-        let mut name = String::new();
-        let mut rest = self.name.chars();
-        while let Some(c) = rest.next() {
-            match if c == '%' { rest.next() } else { None } {
-                Some('i') => name.push_str(&worker.to_string()),
-                Some('h') => name.push_str(host),
-                Some(other) => name.push(other),
-                None => name.push(c),
-            }
-        }
-        name
-    }
-}
-
 pub(super) fn read(source: &mut Source<'_>) -> Workers {
     let cores = source.surroundings.cores.max(1);
     let mut section = source.section("workers");
@@ -78,6 +61,7 @@ pub(super) fn read(source: &mut Source<'_>) -> Workers {
             .unwrap_or(Duration::from_secs(30)),
         memory_limit: section.size("memory_limit", MEMORY),
         claim_ahead: section.duration("claim_ahead", Duration::ZERO..=AHEAD_MAX).unwrap_or(Duration::from_millis(1)),
+        events: section.boolean("events"),
     };
     if let Err(complaint) = check_name(&workers.name, processes) {
         section.complain("name", complaint);
@@ -133,11 +117,11 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
         match c {
             '%' => match rest.next() {
                 Some('i') => numbered = true,
-                Some('h' | '%') => {}
+                Some('h' | 'n' | 'd' | '%') => {}
                 _ => {
                     return Err(Complaint::new(
-                        "has a % before something other than i, h and %",
-                        "%i is the number of the worker, %h the host, %% a percent sign",
+                        "has a % before something other than i, h, n, d and %",
+                        "%i is the number of the worker, %h the host, %n and %d its name without and only the domain, %% a percent sign",
                     ));
                 }
             },
@@ -156,6 +140,27 @@ fn check_name(pattern: &str, processes: u32) -> Result<(), Complaint> {
         return Err(Complaint::new(reason, "put %i, the number of the worker, into it"));
     }
     Ok(())
+}
+
+impl Workers {
+    /// Node name of a worker, as Flower and `celery inspect` see it: [`Workers::name`] filled in. `%i` is its number, `%h`
+    /// the host, `%n` the host without its domain and `%d` the domain (`celery/utils/nodenames.py`).
+    pub fn node_name(&self, worker: u32, host: &str) -> String {
+        let (short, domain) = host.split_once('.').unwrap_or((host, ""));
+        let mut name = String::new();
+        let mut rest = self.name.chars();
+        while let Some(c) = rest.next() {
+            match if c == '%' { rest.next() } else { None } {
+                Some('i') => name.push_str(&worker.to_string()),
+                Some('h') => name.push_str(host),
+                Some('n') => name.push_str(short),
+                Some('d') => name.push_str(domain),
+                Some(other) => name.push(other),
+                None => name.push(c),
+            }
+        }
+        name
+    }
 }
 
 /// A path that does not depend on where the file is.

@@ -30,6 +30,22 @@ pub fn format(millis: i64) -> String {
     text.unwrap_or_else(|_| instant.to_string())
 }
 
+/// An `eta` or `expires` header as Python shows it once it has an offset: a time without one is in the zone `naive`.
+pub fn aware(text: &str, naive: &TimeZone) -> String {
+    if let Some(text) = text.strip_suffix('Z') {
+        return format!("{text}+00:00");
+    }
+    let offset = text.parse::<DateTime>().ok().filter(|_| text.parse::<Timestamp>().is_err());
+    let offset = offset.and_then(|local| Some(naive.to_offset(naive.to_timestamp(local).ok()?)));
+    match offset.map(|offset| offset.seconds()) {
+        Some(seconds) => {
+            let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, seconds.abs() / 60);
+            format!("{text}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// Age for people: `3 min 20 s`.
 pub fn humanize(millis: i64) -> String {
     let seconds = millis.max(0) / 1000;
@@ -56,6 +72,22 @@ mod tests {
         for last in ["9999-12-31T23:59:59.999999+00:00", "9999-12-31T23:59:59.999999", "9999-12-31T23:59:59Z"] {
             assert_eq!(parse("expires", last, &berlin).unwrap(), Timestamp::MAX.as_millisecond());
         }
+    }
+
+    #[test]
+    fn a_time_gets_its_offset() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        for (text, aware_text) in [
+            ("2031-01-01T00:00:00.250000+00:00", "2031-01-01T00:00:00.250000+00:00"),
+            ("2031-01-01T00:00:00Z", "2031-01-01T00:00:00+00:00"),
+            ("2031-07-01T00:00:00.250000", "2031-07-01T00:00:00.250000+02:00"),
+            ("2031-07-01T00:00:00-05:00", "2031-07-01T00:00:00-05:00"),
+            ("tomorrow", "tomorrow"),
+        ] {
+            assert_eq!(aware(text, &berlin), aware_text);
+        }
+        let newfoundland = TimeZone::posix("NST3:30").unwrap();
+        assert_eq!(aware("2031-01-01T00:00:00", &newfoundland), "2031-01-01T00:00:00-03:30");
     }
 
     #[test]

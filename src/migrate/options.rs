@@ -96,7 +96,7 @@ pub const OPTIONS: &[Known] = &[
     valued(&["-P", "--pool"], Taken(Pool)),
     flag(
         &["-E", "--task-events", "--events"],
-        Absent("no events of tasks are sent yet; task_send_sent_event is the producers' and stays"),
+        Absent("write events = true in [workers], unless the application sets worker_send_task_events"),
     ),
     valued(&["--time-limit"], Taken(TimeLimit)),
     valued(&["--soft-time-limit"], Taken(SoftTimeLimit)),

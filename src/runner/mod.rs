@@ -59,6 +59,8 @@ pub struct Ended {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct Detail {
+    /// `repr()` of the value, where it was asked for.
+    pub result: Option<String>,
     /// `repr()` of the exception, or what the command said.
     pub exception: String,
     /// Traceback, or the end of the command's standard error.

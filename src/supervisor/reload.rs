@@ -152,8 +152,11 @@ impl Supervisor {
             Step::Start(number) => self.fleet.workers.push(Worker::new(number, reload.target, now)),
             Step::Retire(index) => {
                 let own = |generation: &&Generation| generation.number == places[index].generation;
-                let same = self.generations.iter().find(own).is_some_and(|g| g.config.broker == target.config.broker);
-                self.retire(index, same, within, now);
+                let own = self.generations.iter().find(own);
+                let replaced = own.is_some_and(|own| own.config.broker == target.config.broker);
+                let named = own.is_some_and(|own| own.config.workers.name == settings.name);
+                let succeeded = replaced && named && places[index].number <= settings.processes;
+                self.retire(index, (replaced, succeeded), within, now);
             }
             Step::AwaitEnd(_) => return false,
             Step::AwaitReady(index) => {

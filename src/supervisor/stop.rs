@@ -15,7 +15,7 @@ impl Supervisor {
         self.drain = Some(Drain::new(within, halt, now));
         self.notifier.stopping();
         self.forget_reload();
-        let order = Order::Drain { within_ms: millis(within), replaced: false };
+        let order = Order::Drain { within_ms: millis(within), replaced: false, succeeded: false };
         for worker in &mut self.fleet.workers {
             if worker.slot.is_live() {
                 worker.slot.drain();
@@ -33,11 +33,12 @@ impl Supervisor {
     }
 
     /// Tells the worker at this index that another has taken its place, or that it is one too many. `replaced`: the others
-    /// work on the same Redis.
-    pub(super) fn retire(&mut self, index: usize, replaced: bool, within: Duration, now: Instant) {
+    /// work on the same Redis; `succeeded`: one of them has its name.
+    pub(super) fn retire(&mut self, index: usize, (replaced, succeeded): (bool, bool), within: Duration, now: Instant) {
         let worker = &mut self.fleet.workers[index];
         if worker.slot.is_live() {
-            worker.retire(&Order::Drain { within_ms: millis(within), replaced }, now + within + HAND_BACK_WITHIN);
+            let order = Order::Drain { within_ms: millis(within), replaced, succeeded };
+            worker.retire(&order, now + within + HAND_BACK_WITHIN);
         } else {
             self.fleet.workers.remove(index);
         }

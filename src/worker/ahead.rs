@@ -12,7 +12,7 @@ use super::stepping::WANT_MAX;
 use super::work::Work;
 use crate::broker::Action;
 use crate::message::rewrite;
-use crate::runner::python::frames::{self, Task};
+use crate::runner::python::frames;
 use crate::runner::python::inbox::{Doing, Inbox};
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -166,7 +166,7 @@ impl Engine {
     /// Puts a Python task behind those that were claimed before it.
     pub(super) fn give_ahead(&mut self, mut work: Work) {
         // Whoever has taken a worker with it before is not given company.
-        let frame = match frames::encode(work.sequence, &work.message, &Task::Run) {
+        let frame = match frames::encode(work.sequence, &work.message, &self.events.run(&work)) {
             Ok(frame) if work.message.deliveries == 0 && work.memory_limit.is_none() => frame,
             _ => return self.put_back(work),
         };

@@ -18,7 +18,7 @@ use crate::runner::{Exception, worker_lost};
 use serde_json::json;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Engine {
     /// Starts a claimed message in a free slot, or settles it at once where nothing has to run for it.
@@ -67,6 +67,7 @@ impl Engine {
             outgrown: None,
             lines: Cell::new(0),
             rules,
+            events: info.is_none_or(|info| info.send_events),
             noted: false,
             tail: Tail::default(),
             phase: Phase::Python,
@@ -77,7 +78,11 @@ impl Engine {
         work.memory_limit = self.start.config.memory_limit(&work.message.headers.task);
         let revoked = self.is_revoked(&work.message);
         let limited = self.rates.limited(&work.message.headers.task).filter(|_| !in_turn);
-        match intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now) {
+        let plan = intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now);
+        if matches!(plan, Plan::Python | Plan::Command(_) | Plan::Delay(_)) {
+            self.events.received(&work, self.registry.as_ref());
+        }
+        match plan {
             plan @ (Plan::Python | Plan::Command(_)) => match (limited, plan) {
                 (Some(task), _) => self.settle(work, |message| Action::Limit { message, task }),
                 (None, Plan::Command(arguments)) => self.take_command(work, arguments),
@@ -173,6 +178,7 @@ impl Engine {
 
     /// Settles a task nothing ran for, with a result written here.
     pub(super) fn end_here(&mut self, work: Work, state: &State, action: Action) {
+        self.events.settled(&work, state, Duration::ZERO);
         let stores = self.results_of(&work.message, state);
         self.outbox.push(Settlement { stores, ..work.settlement(action) });
     }

@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::control::Remote;
+use super::events::Events;
 use super::exchange::Exchange;
 use super::lanes::Gaze;
 use super::letter::Death;
@@ -14,11 +15,12 @@ use super::scale::Scale;
 use super::slots::Slot;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
-use crate::celery::Heard;
+use crate::celery::{Heard, Node};
 use crate::channel::{Exit, Order, Report, Start};
 use crate::runner::Said;
 use crate::runner::command::CommandExit;
 use crate::runner::python::{Registry, Zygote, ZygoteSaid};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -86,6 +88,10 @@ pub struct Engine {
     pub(super) filings: Vec<Filing>,
     /// When to look for new messages.
     pub(super) gaze: Gaze,
+    /// What monitors are told.
+    pub(super) events: Events,
+    /// Who it is to Celery's tools.
+    pub(super) node: Rc<Node>,
     /// What says whose a message is.
     pub(super) naming: Naming,
     /// Tasks whose rate is limited.
@@ -106,7 +112,7 @@ pub struct Engine {
     pub(super) handed_back: Option<usize>,
     /// When, at the end of a drain, the runners were told to end.
     pub(super) dismissed: Option<Instant>,
-    pub(super) events: UnboundedReceiver<Event>,
+    pub(super) told: UnboundedReceiver<Event>,
     pub(super) tell: UnboundedSender<Event>,
 }
 
@@ -116,12 +122,13 @@ impl Engine {
     /// # Errors
     /// If there is an application but no zygote to run it, or descriptors run out.
     pub fn new(start: Start, orders: Orders, reports: Reports) -> Result<Engine, Failure> {
-        let (tell, events) = unbounded_channel();
+        let (tell, told) = unbounded_channel();
         let scale = Scale::new(&start.config.workers);
         let slots: Vec<Slot> = (0..scale.least()).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = scale.least());
         let exchange = Exchange::new(&start);
         let memory = Guard::new(&start);
+        let node = Rc::new(Node::new(start.node.clone()));
         let (naming, rates) = (Naming::new(&start.config), Rates::new(&start.config));
         let ahead = Ahead::new(start.config.workers.claim_ahead).map_err(|error| Failure {
             exit: Exit::Internal,
@@ -144,6 +151,8 @@ impl Engine {
             outbox: Vec::new(),
             filings: Vec::new(),
             gaze: Gaze::default(),
+            events: Events::new(Rc::clone(&node)),
+            node,
             naming,
             rates,
             tally: Tally::default(),
@@ -155,10 +164,11 @@ impl Engine {
             listening: false,
             handed_back: None,
             dismissed: None,
-            events,
+            told,
             tell,
         };
         engine.connect_zygote()?;
+        engine.learn_events();
         engine.listen();
         Ok(engine)
     }
@@ -172,6 +182,7 @@ impl Engine {
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
             self.exchange_if_due().await?;
+            self.release_events();
             self.shrink_if_quiet(Instant::now());
             self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
@@ -179,6 +190,7 @@ impl Engine {
             self.watch_memory(Instant::now());
             crate::telemetry::tell_suppressed();
             if let Some(exit) = self.drained().await? {
+                self.events.close().await;
                 return Ok(exit);
             }
             self.mind_ahead(Instant::now());
@@ -186,10 +198,10 @@ impl Engine {
             let wake = self.exchange.wake();
             let deadline = tokio::time::Instant::from_std(self.next_deadline());
             tokio::select! {
-                event = self.events.recv() => {
+                event = self.told.recv() => {
                     if let Some(event) = event { self.handle(event); }
                     // What else has come meanwhile is settled and claimed for in the same step.
-                    while let Ok(event) = self.events.try_recv() { self.handle(event); }
+                    while let Ok(event) = self.told.try_recv() { self.handle(event); }
                 }
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
@@ -205,6 +217,7 @@ impl Engine {
                 _ = terminate.recv() => self.obey(Order::Drain {
                     within_ms: u64::try_from(self.start.config.workers.drain_timeout.as_millis()).unwrap_or(u64::MAX),
                     replaced: false,
+                    succeeded: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
             }
@@ -213,8 +226,11 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match (order, self.claiming) {
-            (Order::Drain { within_ms, replaced }, Claiming::Yes | Claiming::Paused) => {
+            (Order::Drain { within_ms, replaced, succeeded }, Claiming::Yes | Claiming::Paused) => {
                 self.replaced = replaced;
+                if succeeded {
+                    self.node.succeed();
+                }
                 self.claiming = Claiming::Draining(Instant::now() + Duration::from_millis(within_ms));
             }
             (Order::HandBack, _) => self.claiming = Claiming::Draining(Instant::now()),
@@ -295,6 +311,7 @@ impl Engine {
         let ready = looked && self.listening && self.slots.iter().all(|slot| slot.is_warm(self.python()));
         if ready && !self.ready_told {
             tracing::debug!("ready: {} slots", self.slots.len());
+            self.introduce();
             self.reports.send(Report::Ready);
             self.ready_told = true;
         }

@@ -2,14 +2,15 @@
 //!
 //! One task owns all state and does one thing at a time ([`engine`]); readers of sockets and pipes send it
 //! [`engine::Event`]s. What it does with Redis is in [`exchange`], with a claimed message in [`dispatch`], with
-//! runners in [`runners`], with an ended task in [`settle`], with what others ask of it in `control`, on the way out
-//! in [`drain`].
+//! runners in [`runners`], with an ended task in [`settle`], with what others ask of it in `control`, what it tells them in
+//! [`events`], on the way out in [`drain`].
 
 mod ahead;
 mod control;
 pub mod dispatch;
 pub mod drain;
 pub mod engine;
+pub mod events;
 pub mod exchange;
 mod health;
 pub mod intake;

@@ -44,6 +44,7 @@ impl Engine {
                 tracing::debug!(tasks = registry.tasks.len(), results_db = registry.results_db, "application known");
                 self.rates.learn(Some(&registry));
                 self.registry = Some(*registry);
+                self.learn_events();
                 self.remote.forget();
                 for slot in &mut self.slots {
                     slot.runner = RunnerState::Waiting(Instant::now());
@@ -272,6 +273,7 @@ impl Engine {
                     if !counted {
                         story::handed_back(&self.start, &work); // else it is told already how it was lost
                     }
+                    self.events.rejected(&work, true);
                     let back = Action::Front(rewrite::redelivered(&work.message, counted));
                     self.outbox.push(work.settlement(back));
                 }

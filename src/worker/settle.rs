@@ -57,6 +57,7 @@ impl Engine {
         if !matches!(work.phase, Phase::Recording(_)) {
             story::ended(&self.start, &work, &ended);
         }
+        self.events.ended(&work, &ended);
         let action = self.after_python(work, &ended);
         self.count(ended.outcome);
         self.outbox.push(Settlement { action, stores: ended.stores, ..settlement });
@@ -178,6 +179,7 @@ impl Engine {
 
     fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
         story::ended(&self.start, work, ended);
+        self.events.settled(work, state, ended.runtime);
         self.count(ended.outcome);
         self.learn_cost(Some(work.ran()));
         let stores = self.results_of(&work.message, state);
@@ -189,6 +191,7 @@ impl Engine {
         let Some(work) = self.slots[index].work.take() else { return };
         let letter = Letter::of_work(reason, text, &work, self.exchange.now());
         let entry = letter.write(&self.start, self.registry.as_ref());
+        self.events.buried(&work, text);
         self.settle(work, |message| Action::Dead { message, entry });
     }
 

@@ -12,7 +12,7 @@ use super::work::{Phase, Record, Then, Work};
 use crate::broker::{Action, Reason, start};
 use crate::message::body::Arguments;
 use crate::results::State;
-use crate::runner::python::frames::{self, Task};
+use crate::runner::python::frames;
 use crate::runner::{command, worker_lost};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ impl Engine {
         self.set_off(index);
         let slot = &self.slots[index];
         let (RunnerState::Ready(runner), Some(work)) = (&slot.runner, &slot.work) else { return };
-        match frames::encode(work.sequence, &work.message, &Task::Run) {
+        match frames::encode(work.sequence, &work.message, &self.events.run(work)) {
             Ok(frame) => runner.give(frame),
             Err(malformed) => {
                 let text = malformed.to_string();
@@ -112,6 +112,7 @@ impl Engine {
         work.pid = runner.pid;
         self.memory.began(work.memory_limit, runner.leaf.as_ref());
         story::started(&self.start, work);
+        self.events.started(work);
     }
 
     fn start_command(&mut self, index: usize, arguments: &Arguments) {
@@ -136,6 +137,7 @@ impl Engine {
         let (lines, exit) = (self.tell.clone(), self.tell.clone());
         work.started = Instant::now();
         story::started(&self.start, work);
+        self.events.started(work);
         let limit = limit.unwrap_or(task.time_limit.map(|limit| limit.as_secs_f64()));
         let after = |seconds| work.started.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
         work.hard_limit = limit.and_then(|seconds| Some((after(seconds)?, seconds)));

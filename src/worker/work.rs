@@ -44,6 +44,8 @@ pub struct Work {
     pub lines: Cell<u64>,
     /// When it is acknowledged, and what becomes of it if it doesn't simply end.
     pub rules: Rules,
+    /// Monitors may be told of it.
+    pub events: bool,
     /// Redis has noted that it was started for good: it never goes back.
     pub noted: bool,
     /// The last lines it said.

@@ -14,6 +14,7 @@ use fairstalk::config::{Delivery, Tenancy};
 use fairstalk::message::{Message, rewrite};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 const OPERATIONS: usize = 250;
@@ -59,7 +60,8 @@ fn id_of(message: &[u8]) -> String {
 }
 
 fn filing(looked: fairstalk::broker::Looked) -> Option<Filing> {
-    Filing::new(looked, |_, message| format!("t:{}", id_of(&message).split_once('-').unwrap().0).into())
+    let flow = |message: &[u8]| -> Rc<str> { format!("t:{}", id_of(message).split_once('-').unwrap().0).into() };
+    Filing::new(looked, |_, message| flow(&message)).map(|(filing, _)| filing)
 }
 
 /// Once more, and counted, unless nobody may run it again.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, outside its #[test] functions too")]
 
+mod nodes;
 mod slots;
 mod tasks;
 
@@ -470,17 +471,6 @@ fn auto_follows_the_cores() {
     assert_eq!(auto("concurrency = \"auto\""), (2, 6));
     assert_eq!(auto("processes = \"auto\"\nconcurrency = \"auto\""), (6, 2));
     assert_eq!(auto("processes = 64\nconcurrency = \"auto\""), (64, 1));
-}
-
-#[test]
-fn a_worker_has_a_name_of_its_own() {
-    let name = |pattern: &str| good(&format!("[workers]\nname = \"{pattern}\"")).workers.node_name(2, "web1");
-    assert_eq!(name("worker%i@%h"), "worker2@web1");
-    assert_eq!(name("%%%i%%i@zoë"), "%2%i@zoë");
-    for pattern in ["worker@%h", "w%n@%h%i", "w%i@%", "a b%i", "a,%i", ""] {
-        assert_eq!(keys(&format!("[workers]\nname = \"{pattern}\"")), ["workers.name"], "{pattern}");
-    }
-    assert_eq!(good("[workers]\nname = \"one@%h\"\nprocesses = 1").workers.node_name(1, "h"), "one@h");
 }
 
 #[test]

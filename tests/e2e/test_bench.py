@@ -63,6 +63,13 @@ def test_quick_delayed(bench):
     assert figures["at_once"]["messages"] == 1000 and figures["at_once"]["scripts"]["calls"] >= 10
 
 
+def test_quick_events(bench):
+    """Both systems are drained with events and without."""
+    figures = json.loads(bench("--quick", "--only", "events", "--json"))["events"]
+    assert set(figures) == {"celery_off", "celery_on", "fairstalk_off", "fairstalk_on"}
+    assert all(of["cpu_usec"]["python"] + of["cpu_usec"]["parent"] > 0 for of in figures.values())
+
+
 def test_running_time(bench_modules):
     """What lies outside of the stretch doesn't count, and what has not ended counts up to its end."""
     from share import jain, running_time

@@ -112,7 +112,7 @@ fn messages_are_read_or_refused_and_come_back_as_they_were() {
         let flow = flow::of_message(&config.tenancy, &config.queues, "queue_7", &message, &["user_id".to_owned()]);
         assert!(!flow.chars().any(char::is_control), "{flow:?} is part of a key");
         let _ = body::arguments(&message);
-        for task in [Task::Run, Task::Record("{}")] {
+        for task in [Task::Run { show_result: true }, Task::Record("{}")] {
             let Ok(frame) = frames::encode(7, &message, &task) else { continue };
             assert_eq!(frames::sequence_of(&frame), Some(7));
             let types = format!("{}\0{}", message.content_type, message.content_encoding);

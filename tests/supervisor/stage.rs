@@ -267,6 +267,7 @@ pub fn config() -> Config {
             restart_max: Duration::from_millis(800),
             memory_limit: None,
             claim_ahead: Duration::from_millis(1),
+            events: None,
         },
         python: None,
         tenancy: Tenancy::default(),

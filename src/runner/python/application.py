@@ -79,6 +79,9 @@ def registry(app, results_in_worker):
     """What the daemon has to know of the application, as one JSON-able mapping."""
     return {
         "timezone": str(app.conf.timezone),
+        "tz": os.environ.get("TZ"),
+        "send_task_events": bool(app.conf.worker_send_task_events),
+        "event_exchange": app.conf.event_exchange,
         "time_limit": app.conf.task_time_limit,
         "soft_time_limit": app.conf.task_soft_time_limit,
         "results_db": results_in_worker,
@@ -127,6 +130,7 @@ def describe(task):
         "time_limit": task.time_limit or task.app.conf.task_time_limit,
         "soft_time_limit": task.soft_time_limit or task.app.conf.task_soft_time_limit,
         "rate_limit": None if task.app.conf.worker_disable_rate_limits else rate(task.rate_limit) or None,
+        "send_events": bool(task.send_events),
         "acks_late": bool(task.acks_late),
         "acks_on_failure": bool(acks_on(task, "failure")),
         "acks_on_timeout": bool(acks_on(task, "timeout")),

@@ -78,7 +78,7 @@ class Execution:
         transport = app.connection_for_write().transport
         self.broker_errors = (OperationalError, *transport.connection_errors, *transport.channel_errors)
 
-    def run(self, delivery):
+    def run(self, delivery, show_result):
         """Run the task; returns (outcome, seconds, detail)."""
         try:
             args, kwargs = delivery.decode(self.accept)
@@ -98,7 +98,7 @@ class Execution:
         except BaseException:  # the tracer lets MemoryError and its like through
             return self.record(delivery, ExceptionInfo())
         if info is None:
-            return frames.SUCCESS, runtime, None
+            return frames.SUCCESS, runtime, {"result": text} if show_result else None
         return self._ended(delivery, value, task, runtime)
 
     def _ended(self, delivery, einfo, task, runtime):

@@ -1,7 +1,8 @@
 """Frames between a runner and its worker: a length, a kind, parts. The Rust half is `frames.rs`.
 
 Worker to runner, `>I B Q 4I`: length of what follows, kind, number of the claim, lengths of headers, properties, content
-type and note; then these four and, as the rest, the body.
+type and note; then these four and, as the rest, the body. The note of a message to run is empty, or asks for its result
+to be shown.
 Runner to worker, `>I c Q`: length, kind, number of the claim; then see the `pack_…` functions.
 """
 

@@ -15,7 +15,10 @@ const MAX_FRAME: usize = 1 << 30;
 #[derive(Debug)]
 pub enum Task<'a> {
     /// Run it.
-    Run,
+    Run {
+        /// Say what it has returned.
+        show_result: bool,
+    },
     /// Record its end without running it; the note is JSON (`why`, `text`).
     Record(&'a str),
 }
@@ -26,14 +29,14 @@ pub enum Task<'a> {
 /// [`Malformed`] if the body can't be taken out of its base64.
 pub fn encode(sequence: u64, message: &Message, task: &Task) -> Result<Vec<u8>, Malformed> {
     let (kind, note) = match task {
-        Task::Run => (b'R', ""),
+        Task::Run { show_result } => (b'R', if *show_result { "result" } else { "" }),
         Task::Record(note) => (b'F', *note),
     };
     // A body that isn't base64 must still be recorded as lost, so a record does without.
     let body = match (message.body(), task) {
         (Ok(body), _) => body,
         (Err(_), Task::Record(_)) => Default::default(),
-        (Err(malformed), Task::Run) => return Err(malformed),
+        (Err(malformed), Task::Run { .. }) => return Err(malformed),
     };
     let types = format!("{}\0{}", message.content_type, message.content_encoding);
     let parts: [&[u8]; 4] =

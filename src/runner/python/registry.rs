@@ -8,6 +8,12 @@ use std::collections::HashMap;
 pub struct Registry {
     /// Celery's `timezone` setting: that of times without an offset.
     pub timezone: String,
+    /// `TZ` of its process: Django sets it.
+    pub tz: Option<String>,
+    /// Celery's `worker_send_task_events`.
+    pub send_task_events: bool,
+    /// Celery's `event_exchange`.
+    pub event_exchange: String,
     /// Hard limit of tasks that have none of their own, in seconds.
     #[serde(default)]
     pub time_limit: Option<f64>,
@@ -36,6 +42,8 @@ pub struct TaskInfo {
     pub soft_time_limit: Option<f64>,
     /// Most starts a second, over all workers.
     pub rate_limit: Option<f64>,
+    /// Monitors may be told of it.
+    pub send_events: bool,
     /// Its messages are acknowledged when it has ended, not before it starts.
     pub acks_late: bool,
     /// With `acks_late`: a failure is acknowledged; else it is rejected.

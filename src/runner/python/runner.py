@@ -86,7 +86,7 @@ def serve(app, channel, inbox, order, results_db):
             continue
         collector.begin(delivery.id)
         if kind == frames.RUN:
-            outcome, runtime, detail = execution.run(delivery)
+            outcome, runtime, detail = execution.run(delivery, bool(note))
         else:
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
         inbox.ended()

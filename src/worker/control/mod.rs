@@ -7,6 +7,7 @@
 mod about;
 mod application;
 mod limits;
+mod monitors;
 mod pool;
 mod queues;
 mod revoking;
@@ -102,6 +103,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("cancel_consumer", queues::cancel_consumer),
     ("clock", about::clock),
     ("conf", application::conf),
+    ("disable_events", monitors::disable_events),
     ("dump_active", tasks::active),
     ("dump_conf", application::conf),
     ("dump_reserved", tasks::reserved),
@@ -109,6 +111,8 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("dump_schedule", tasks::scheduled),
     ("dump_tasks", application::registered),
     ("election", about::election),
+    ("enable_events", monitors::enable_events),
+    ("heartbeat", monitors::heartbeat),
     ("hello", about::hello),
     ("memdump", about::memdump),
     ("memsample", about::memsample),
@@ -182,7 +186,7 @@ impl Engine {
         let (broker, keys) = (self.start.config.broker.clone(), self.exchange.keys.clone());
         let tell = self.tell.clone();
         let tell = move |heard| drop(tell.send(Event::Control(heard)));
-        tokio::task::spawn_local(mailbox::serve(broker, keys, self.start.node.clone(), tell));
+        tokio::task::spawn_local(mailbox::serve(broker, keys, Rc::clone(&self.node), tell));
     }
 
     pub(super) fn heard(&mut self, heard: Heard) {
