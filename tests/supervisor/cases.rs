@@ -151,7 +151,7 @@ fn term_drains() {
     for worker in ["worker 1", "worker 2"] {
         assert_eq!(
             stage.event(worker, "drain").detail,
-            json!({ "order": "drain", "within_ms": 30_000, "replaced": false })
+            json!({ "order": "drain", "within_ms": 30_000, "replaced": false, "succeeded": false })
         );
     }
     stage.note("EXTEND_TIMEOUT_USEC=");
