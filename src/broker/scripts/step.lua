@@ -48,12 +48,13 @@ local TURN = 1000
 -- A stored SUCCESS is never overwritten, as in Celery (`backends/base.py`, `_store_result`), nor an end by a RETRY,
 -- which a retry that ran quickly could otherwise suffer from.
 local function store(key, value, ttl)
-  local old = call('GET', key)
-  if old then
+  local expiry = ttl ~= '0' and {'PX', ttl} or {}
+  if not call('SET', key, value, 'NX', unpack(expiry)) then
+    local old = call('GET', key)
     if string.sub(old, 1, 20) == '{"status": "SUCCESS"' then return end
     if string.sub(old, 1, 20) == '{"status": "FAILURE"' and string.sub(value, 1, 18) == '{"status": "RETRY"' then return end
+    call('SET', key, value, unpack(expiry))
   end
-  if ttl == '0' then call('SET', key, value) else call('SET', key, value, 'PX', ttl) end
   call('PUBLISH', key, value)
 end
 

@@ -24,12 +24,16 @@ class Terminated(SystemExit):
     """SIGTERM, raised in the task so that its `finally` blocks run, as in Celery's children (`billiard.common`)."""
 
 
+#: `json.loads` without its look for other encodings than UTF-8 and its options.
+read_json = json.JSONDecoder().decode
+
+
 class Delivery:
     """A message as the tracer wants it (`celery.worker.request.Request`, `celery.app.trace.fast_trace_task`)."""
 
     def __init__(self, headers, properties, content_type, body, hostname):
-        request = json.loads(headers)
-        properties = json.loads(properties)
+        request = read_json(headers.decode())
+        properties = read_json(properties.decode())
         info = properties.get("delivery_info") or {}
         request["properties"] = properties
         request["reply_to"] = properties.get("reply_to")
