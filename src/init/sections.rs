@@ -95,10 +95,14 @@ pub(super) fn workers(found: &Findings) -> String {
             why: "Nothing says how many, so as many as there are CPUs, as under Celery".to_owned(),
             processes: None,
             concurrency: 1,
+            least: None,
         },
-        None => {
-            Slots { why: "The defaults; \"auto\" goes by the cores".to_owned(), processes: Some(2), concurrency: 4 }
-        }
+        None => Slots {
+            why: "The defaults; \"auto\" goes by the cores".to_owned(),
+            processes: Some(2),
+            concurrency: 4,
+            least: None,
+        },
     };
     let slots = started.and_then(|started| started.slots.clone()).or_else(by_settings).unwrap_or_else(usual);
     let processes = slots.processes.map_or_else(|| quoted("auto"), |number| number.to_string());
@@ -106,7 +110,7 @@ pub(super) fn workers(found: &Findings) -> String {
         "[workers]\n# Worker processes, and tasks at once in each of them. {}.\nprocesses = {processes}\n\
          concurrency = {}\n",
         slots.why,
-        slots.concurrency.min(256)
+        slots.written()
     );
     if let Some(name) = started.and_then(|started| started.name.as_ref()) {
         // Where there are several processes, each needs a name of its own.
@@ -115,6 +119,9 @@ pub(super) fn workers(found: &Findings) -> String {
             _ => name.clone(),
         };
         text.push_str(&format!("# The node name; %i is the number of the process.\nname = {}\n", quoted(&name)));
+    }
+    if started.is_some_and(|started| started.events) {
+        text.push_str("# Monitors are told of every task.\nevents = true\n");
     }
     text.push_str(
         "# When the daemon stops, running tasks have this long to finish; then they are handed back and run again.\n",

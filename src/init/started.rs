@@ -20,6 +20,8 @@ pub struct Started {
     pub drain_timeout: Option<Duration>,
     /// Variables that stand for options.
     pub env: BTreeMap<String, String>,
+    /// `-E`.
+    pub events: bool,
     /// `--max-tasks-per-child`.
     pub max_tasks: Option<u32>,
     /// `--max-memory-per-child`, in KiB.
@@ -45,6 +47,8 @@ pub struct Slots {
     pub processes: Option<u32>,
     /// In each process.
     pub concurrency: u32,
+    /// The fewest in each process, where their number goes by what waits.
+    pub least: Option<u32>,
 }
 
 impl Slots {
@@ -53,7 +57,17 @@ impl Slots {
         let halves = wanted >= 4 && wanted.is_multiple_of(2);
         let (why, processes, each) =
             if halves { (format!("{why}, in two processes"), 2, wanted / 2) } else { (why.to_owned(), 1, wanted) };
-        Slots { why, processes: Some(processes), concurrency: each }
+        Slots { why, processes: Some(processes), concurrency: each, least: None }
+    }
+
+    /// `[workers] concurrency` as it is written.
+    pub(super) fn written(&self) -> String {
+        const MOST: u32 = 256;
+        let most = self.concurrency.min(MOST);
+        match self.least.map(|least| least.clamp(1, MOST)).filter(|least| *least < most) {
+            Some(least) => format!("{{ min = {least}, max = {most} }}"),
+            None => most.to_string(),
+        }
     }
 }
 

@@ -105,6 +105,7 @@ impl Settings {
                 "no scheduler runs inside the worker. Run `celery beat` in a unit of its own, one for all hosts: docs/migrate.md",
             ),
             Key::Schedule | Key::Scheduler => self.note(said, "an option of `celery beat`, which is to run by itself now"),
+            Key::Events => self.started.events = true,
             // With the number of slots.
             Key::Concurrency | Key::Pool | Key::Autoscale => {}
             // With the names of nodes.
@@ -160,17 +161,13 @@ impl Settings {
         }
     }
 
-    /// `-n`. Celery's `%n` and `%d` are parts of the host's name.
+    /// `-n`.
     fn name(&mut self, said: &str, value: &str) {
-        let whole = if value.contains('@') { value.to_owned() } else { format!("celery@{value}") };
-        let pattern = whole.replace("%n", "%h").replace(".%d", "");
+        let pattern = if value.contains('@') { value.to_owned() } else { format!("celery@{value}") };
         let mut letters = pattern.split('%').skip(1).map(|rest| rest.chars().next());
         let plain = !pattern.chars().any(|c| c == ',' || c.is_whitespace());
-        if !plain || letters.any(|letter| !matches!(letter, Some('h' | 'i' | '%'))) {
+        if !plain || letters.any(|letter| !matches!(letter, Some('h' | 'n' | 'd' | 'i' | '%'))) {
             return self.open(said, "can't be a node name here; see [workers] name");
-        }
-        if pattern != whole {
-            self.note(said, "%h is the whole name of the host; there is no %n and no %d");
         }
         self.started.name = Some(pattern);
     }
@@ -188,14 +185,13 @@ impl Settings {
         {
             self.open(&given.said, "is no number; see [workers] concurrency");
         }
+        let mut least = None;
         if let Some(given) = last(Key::Autoscale) {
+            // As in Celery: one number or two, the larger one is the most.
             let bounds: Vec<u32> = given.value.split(',').filter_map(|bound| bound.trim().parse().ok()).collect();
-            if let Some(most) = bounds.iter().copied().max().filter(|most| *most > 0) {
+            if let (Some(most @ 1..), 1..=2) = (bounds.iter().copied().max(), bounds.len()) {
                 (wanted, why) = (Some(most), given.said.clone());
-                self.note(
-                    &given.said,
-                    "the number of slots does not change while it runs; it is the upper bound. An idle runner is a fork and costs little",
-                );
+                least = Some(if bounds.len() == 2 { bounds.iter().copied().min().unwrap_or(1) } else { 1 });
             } else {
                 self.open(&given.said, "is not MAX,MIN; see [workers] concurrency");
             }
@@ -209,6 +205,7 @@ impl Settings {
                     why: "To be chosen; these are the defaults".to_owned(),
                     processes: Some(2),
                     concurrency: 4,
+                    least: None,
                 });
             }
             Some((said, "threads")) => {
@@ -222,6 +219,7 @@ impl Settings {
             }
             Some((said, "solo")) => {
                 self.note(said, "one slot; the task runs in a process of its own all the same");
+                least = None;
                 (wanted, why) = (Some(1), said.to_owned());
             }
             Some((said, "prefork" | "processes")) => self.note(said, "not needed: each slot is a process"),
@@ -229,11 +227,17 @@ impl Settings {
             None => {}
         }
         self.started.slots = match (wanted, node.count) {
-            (Some(wanted), 1) => Some(Slots::of(&why, wanted.min(MOST))),
+            (Some(wanted), 1) => {
+                let slots = Slots::of(&why, wanted.min(MOST));
+                // Of two processes each gets its half, but none begins without a slot.
+                let least = least.map(|least| least.div_ceil(slots.processes.unwrap_or(1)));
+                Some(Slots { least, ..slots })
+            }
             (Some(wanted), count) => Some(Slots {
                 why: format!("{why}, on each of {count} nodes"),
                 processes: Some(count.min(PROCESSES)),
                 concurrency: wanted.min(MOST),
+                least,
             }),
             (None, 1) => self.started.slots.take(),
             (None, count) => {
@@ -242,7 +246,7 @@ impl Settings {
                     "each had as many slots as there are CPUs; choose [workers] concurrency",
                 );
                 let why = "As many processes as there were nodes".to_owned();
-                Some(Slots { why, processes: Some(count.min(PROCESSES)), concurrency: 1 })
+                Some(Slots { why, processes: Some(count.min(PROCESSES)), concurrency: 1, least: None })
             }
         };
         if wanted.is_some_and(|wanted| wanted > MOST) || node.count > PROCESSES {

@@ -10,10 +10,10 @@ use super::engine::{Claiming, Engine};
 use super::slots::{RunnerState, Slot};
 use super::stepping::WANT_MAX;
 use super::work::Work;
-use crate::broker::Action;
+use crate::broker::{Action, Settlement};
 use crate::message::rewrite;
 use crate::runner::python::frames;
-use crate::runner::python::inbox::{Doing, Inbox};
+use crate::runner::python::inbox::{Doing, Inbox, PACKET};
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
@@ -31,6 +31,9 @@ const LONG: Duration = Duration::from_millis(200);
 
 /// What a task costs beside its running time, about.
 const OVERHEAD: Duration = Duration::from_micros(50);
+
+/// So many times of that nothing is claimed ahead when there was a message that has to wait for a slot.
+const DECLINED: u32 = 250;
 
 /// So many looks at the runners, with all that they have said heard in between, show that none of them has a task.
 const LOOKS: u32 = 5;
@@ -52,6 +55,8 @@ pub struct Ahead {
     pub(super) recalled: bool,
     /// Looks in a row that found no runner which could have any of it.
     unseen: u32,
+    /// When the last of these was.
+    unseen_at: Instant,
     /// Flows that were held in the last step.
     held: Vec<Rc<str>>,
     /// Of these nothing is put ahead in this step, because something before it went back.
@@ -78,6 +83,7 @@ impl Ahead {
             works: VecDeque::new(),
             recalled: false,
             unseen: 0,
+            unseen_at: now,
             held: Vec::new(),
             barred: HashSet::new(),
             not_before: now,
@@ -153,22 +159,30 @@ impl Engine {
         self.ahead.barred.contains(&work.flow)
     }
 
+    /// Gives back a message that was claimed ahead and has to wait for a slot.
+    pub(super) fn decline(&mut self, work: Work) {
+        self.put_back(work);
+        // There may be more of its kind.
+        self.ahead.not_before = Instant::now() + self.ahead.short * DECLINED;
+    }
+
     /// Gives a claimed message back, and with it all that was claimed of its flow after it.
     pub(super) fn put_back(&mut self, work: Work) {
         self.ahead.barred.insert(Rc::clone(&work.flow));
-        self.ahead.not_before = Instant::now() + self.ahead.short * STUCK;
+        self.ahead.not_before = self.ahead.not_before.max(Instant::now() + self.ahead.short * STUCK);
         let message = rewrite::redelivered(&work.message, false);
         let settlement = work.settlement(Action::Ack);
         let action = Action::Front(message);
-        self.outbox.push(crate::broker::Settlement { action, ran: Some(0.0), ..settlement });
+        self.outbox.push(Settlement { action, ran: Some(0.0), ..settlement });
     }
 
     /// Puts a Python task behind those that were claimed before it.
     pub(super) fn give_ahead(&mut self, mut work: Work) {
-        // Whoever has taken a worker with it before is not given company.
+        // Whoever has taken a worker with it before is not given company, and runners are made for the usual limit.
+        let usual = work.message.deliveries == 0 && work.memory_limit == self.start.config.workers.memory_limit;
         let frame = match frames::encode(work.sequence, &work.message, &self.events.run(&work)) {
-            Ok(frame) if work.message.deliveries == 0 && work.memory_limit.is_none() => frame,
-            _ => return self.put_back(work),
+            Ok(frame) if usual && frame.len() <= PACKET => frame,
+            _ => return self.decline(work),
         };
         if self.ahead.works.is_empty() {
             self.allow();
@@ -198,7 +212,7 @@ impl Engine {
             return;
         }
         if self.ahead.recalled {
-            return self.give_up_lost(&doings);
+            return self.give_up_lost(&doings, now);
         }
         let mut left = self.ahead.works.len();
         for (slot, doing) in self.slots.iter().zip(&doings) {
@@ -230,7 +244,7 @@ impl Engine {
     }
 
     /// After a recall: what no living runner has was taken by one that died before it could say so, and never started.
-    fn give_up_lost(&mut self, doings: &[Doing]) {
+    fn give_up_lost(&mut self, doings: &[Doing], now: Instant) {
         let settled = self.slots.iter().zip(doings).all(|(slot, doing)| match &slot.runner {
             RunnerState::Ready(_) | RunnerState::Retiring(_) => match doing {
                 Doing::Waiting => true,
@@ -240,7 +254,11 @@ impl Engine {
             RunnerState::Dying(_) => false,
             RunnerState::Absent | RunnerState::Waiting(_) | RunnerState::Starting(_) => true,
         });
-        self.ahead.unseen = if settled { self.ahead.unseen + 1 } else { 0 };
+        if !settled {
+            self.ahead.unseen = 0;
+        } else if now >= self.ahead.unseen_at + TICK {
+            (self.ahead.unseen, self.ahead.unseen_at) = (self.ahead.unseen + 1, now);
+        }
         if self.ahead.unseen >= LOOKS {
             while let Some(work) = self.ahead.works.pop_front() {
                 self.put_back(work);

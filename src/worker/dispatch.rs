@@ -126,7 +126,7 @@ impl Engine {
                 Some(index)
             }
             None => {
-                self.put_back(work);
+                self.decline(work);
                 None
             }
         }

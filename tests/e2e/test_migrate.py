@@ -260,6 +260,14 @@ def test_an_instance_of_a_template(migrate, tmp_path):
     assert "from /etc/systemd/system/celery@.service. " in done.drop_in
 
 
+def test_what_grows_and_what_is_told(migrate):
+    """`--autoscale`, `-E` and the parts of a host's name have the same meaning."""
+    done = migrate("--no-load", command=[CELERY, "-A", "jobs", "worker", "--autoscale=8,2", "-E", "-n", "big@%n.%d"])
+    workers = done.config["workers"]
+    assert (workers["processes"], workers["concurrency"]) == (2, {"min": 1, "max": 4})
+    assert workers["events"] is True and workers["name"] == "big-%i@%n.%d"
+
+
 def test_nothing_is_left_out_silently(migrate, tmp_path):
     """What is not understood, or nothing stands for, is in the text, and what needs a decision on standard error too."""
     unit = tmp_path / "celery.service"
