@@ -1,6 +1,6 @@
 """The history, and what is made from it and `benchmarks.md.in`: a page, and a picture.
 
-Speed and fairness are measured by runs of their own: of each the last line counts.
+Speed and fairness are measured by runs of their own, and parts of them may be: of each the last line counts.
 """
 import json
 import re
@@ -33,10 +33,10 @@ def remember(run):
         history.write(json.dumps(rounded(run)) + "\n")
 
 
-def last(maker):
-    """The run that was added last of those that have what these tables are made of."""
+def last(*parts):
+    """The run that was added last of those that have all these parts."""
     runs = map(json.loads, reversed(HISTORY.read_text().splitlines()))
-    return next(run for run in runs if all(name in run for name in maker.PARTS))
+    return next(run for run in runs if all(name in run for name in parts))
 
 
 def parts(run):
@@ -48,11 +48,13 @@ def parts(run):
 
 def page():
     """The whole page."""
-    speed, fairness, waiting = last(tables), last(fairness_tables), last(delayed_tables)
+    speed, fairness, waiting = last(*tables.PARTS), last(*fairness_tables.PARTS), last(*delayed_tables.PARTS)
+    draining = last("drain")  # may have been measured by itself
+    speed = {**speed, "drain": draining["drain"]}
     made = {name: make(speed[name]) for name, make in tables.PARTS.items()}
     made |= {name: make(fairness[name]) for name, make in fairness_tables.PARTS.items()}
     made |= {name: make(waiting[name]) for name, make in delayed_tables.PARTS.items()}
-    made |= {"about_delayed": tables.about(waiting)}
+    made |= {"about_delayed": tables.about(waiting), "about_drain": tables.about(draining)}
     made |= {"about": tables.about(speed), "summary": tables.overview(speed)}
     made |= {"about_fairness": tables.about(fairness), "summary_fairness": fairness_tables.overview(fairness)}
     made["sources"] = ", ".join(f"`{path.name}`" for path in sorted((ROOT / "benches").glob("*.py")))
@@ -62,4 +64,4 @@ def page():
 def write():
     """Write the page, and the picture in it."""
     PAGE.write_text(page())
-    PICTURE.write_text(picture.svg(last(fairness_tables)["quiet"]))
+    PICTURE.write_text(picture.svg(last(*fairness_tables.PARTS)["quiet"]))

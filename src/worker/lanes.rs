@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Messages looked at in one step at most: reading them keeps neither Redis nor the worker from others for long.
 const LOOK_MAX: usize = 500;
 
+/// The same while short tasks run: what is claimed ahead must not run out meanwhile.
+const LOOK_AHEAD: usize = 128;
+
 /// Bytes to look at in one step, about.
 const LOOK_BYTES: usize = 1 << 20;
 
@@ -81,7 +84,11 @@ impl Engine {
 
     /// How many messages the step now to be made looks at.
     pub(super) fn reach(&self) -> usize {
-        if self.look_due().is_some_and(|due| due <= Instant::now()) { self.gaze.reach() } else { 0 }
+        if self.look_due().is_none_or(|due| due > Instant::now()) {
+            return 0;
+        }
+        let reach = self.gaze.reach();
+        if self.ahead.works.is_empty() { reach } else { reach.min(LOOK_AHEAD) }
     }
 
     /// Notes whose the messages are.

@@ -93,4 +93,4 @@ def test_the_page_is_made_from_the_history(bench_modules):
     import report
 
     assert report.PAGE.read_text() == report.page()
-    assert report.PICTURE.read_text() == report.picture.svg(report.last(report.fairness_tables)["quiet"])
+    assert report.PICTURE.read_text() == report.picture.svg(report.last(*report.fairness_tables.PARTS)["quiet"])
