@@ -67,7 +67,7 @@ fn workers_move_over_one_by_one() {
         assert_eq!(new.detail["sockets"], json!([]));
     }
     let told = stage.event("worker 1", "drain").detail;
-    assert_eq!(told, json!({ "order": "drain", "within_ms": 30_000, "replaced": true, "succeeded": false }));
+    assert_eq!(told, json!({ "order": "drain", "within_ms": 30_000, "replaced": true, "succeeded": true }));
     assert_eq!(stage.notes.count(|note| note.starts_with("RELOADING=1")), 1);
 }
 
