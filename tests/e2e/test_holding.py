@@ -95,7 +95,10 @@ def test_a_task_has_one_rate_over_all_daemons(celery_app, client, fairstalk, led
 
 
 def test_what_waits_for_its_rate_can_expire_and_be_revoked(celery_app, client, fairstalk, ledger):
-    """Once the limit is lifted by remote control, what is still wanted runs, in order, and nothing else."""
+    """Once the limit is lifted by remote control, what is still wanted runs, and nothing else.
+
+    Which of the first two starts first is open: two workers may claim one each at the same instant.
+    """
     limit = {"bench.tasks.record": {"rate_limit": "1/h"}}
     daemon = fairstalk(workers={"processes": 2, "concurrency": 2, **NOW}, tasks=limit)
     first, second = send(ledger, BULK, 2)
@@ -107,14 +110,14 @@ def test_what_waits_for_its_rate_can_expire_and_be_revoked(celery_app, client, f
     assert daemon.call("revoke", revoked.id).returncode == 0
     [line] = daemon.ask("tenants", "--explain", BULK)
     assert line["explanation"]["verdict"].startswith("waits for the rate of bench.tasks.record: "), line
-    assert ledger.numbers("start") == [0]
+    assert ledger.numbers("start") in ([0], [1])
     now = client.time()[0]
     eventually(lambda: client.time()[0] > now + 1)  # its time is over
     answers = celery_app.control.rate_limit("bench.tasks.record", "0", reply=True, timeout=10)
     assert [list(answer.values()) for answer in answers] == [[{"ok": "rate limit disabled successfully"}]] * 2
     ledger.wait("end", 3)
     wait_settled(client)
-    assert ledger.numbers("start") == [0, 1, 4]
+    assert sorted(ledger.numbers("start")) == [0, 1, 4]
     for result in (expired, revoked):
         with pytest.raises(TaskRevokedError):
             AsyncResult(result.id).get(timeout=10)
