@@ -170,10 +170,8 @@ impl Engine {
     pub(super) fn put_back(&mut self, work: Work) {
         self.ahead.barred.insert(Rc::clone(&work.flow));
         self.ahead.not_before = self.ahead.not_before.max(Instant::now() + self.ahead.short * STUCK);
-        let message = rewrite::redelivered(&work.message, false);
-        let settlement = work.settlement(Action::Ack);
-        let action = Action::Front(message);
-        self.outbox.push(Settlement { action, ran: Some(0.0), ..settlement });
+        let front = Action::Front(rewrite::redelivered(&work.message, false));
+        self.outbox.push(Settlement { ran: Some(0.0), ..work.settlement(front) });
     }
 
     /// Puts a Python task behind those that were claimed before it.
@@ -245,11 +243,11 @@ impl Engine {
 
     /// After a recall: what no living runner has was taken by one that died before it could say so, and never started.
     fn give_up_lost(&mut self, doings: &[Doing], now: Instant) {
-        let settled = self.slots.iter().zip(doings).all(|(slot, doing)| match &slot.runner {
+        let settled = doings.iter().enumerate().all(|(index, doing)| match &self.slots[index].runner {
             RunnerState::Ready(_) | RunnerState::Retiring(_) => match doing {
                 Doing::Waiting => true,
                 Doing::Looking => false,
-                Doing::Task(sequence) => slot.work.as_ref().is_some_and(|work| work.sequence == *sequence),
+                Doing::Task(sequence) => self.has(index, *sequence),
             },
             RunnerState::Dying(_) => false,
             RunnerState::Absent | RunnerState::Waiting(_) | RunnerState::Starting(_) => true,
@@ -260,9 +258,14 @@ impl Engine {
             (self.ahead.unseen, self.ahead.unseen_at) = (self.ahead.unseen + 1, now);
         }
         if self.ahead.unseen >= LOOKS {
-            while let Some(work) = self.ahead.works.pop_front() {
-                self.put_back(work);
-            }
+            self.put_back_all();
+        }
+    }
+
+    /// Gives back what no runner has begun, and none will.
+    pub(super) fn put_back_all(&mut self) {
+        while let Some(work) = self.ahead.works.pop_front() {
+            self.put_back(work);
         }
     }
 
@@ -297,11 +300,13 @@ impl Engine {
     /// Makes sure that a signal to the runner of a slot meets the task that the slot has, and no later one. False if that task
     /// has ended: its outcome is on its way.
     pub(super) fn aim(&mut self, index: usize) -> bool {
-        let Some(sequence) = self.slots[index].work.as_ref().map(|work| work.sequence) else { return false };
+        if self.slots[index].work.is_none() {
+            return false;
+        }
         self.slots[index].aimed_at = true;
         self.allow();
         match self.ahead.inbox.doings(index + 1)[index] {
-            Doing::Task(present) => present == sequence,
+            Doing::Task(sequence) => self.has(index, sequence),
             Doing::Waiting => true, // it is about to get it
             Doing::Looking => false,
         }

@@ -100,9 +100,7 @@ impl Engine {
         tracing::warn!("the Python zygote is gone and its runners with it; what they ran is handed back");
         self.see_started();
         self.recall();
-        while let Some(work) = self.ahead.works.pop_front() {
-            self.put_back(work); // taken, and not begun
-        }
+        self.put_back_all();
         self.registry = None;
         self.unfence();
         for index in (0..self.slots.len()).rev() {
