@@ -2,7 +2,10 @@
 
 use super::{BrokerError, Connection, Keys};
 
-/// Pushes messages to the end of a queue's line, in order and in one round trip.
+/// Messages in one command. More save no time, and Redis serves nobody else meanwhile.
+pub const BATCH: usize = 500;
+
+/// Pushes messages to the end of a queue's line, in order; up to [`BATCH`] in one round trip.
 ///
 /// # Errors
 /// [`BrokerError`]; some of the messages may have been pushed.
@@ -10,20 +13,17 @@ pub async fn publish(
     connection: &mut Connection,
     keys: &Keys,
     queue: &str,
-    messages: &[String],
+    messages: &[Vec<u8>],
 ) -> Result<(), BrokerError> {
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let mut pipeline = redis::pipe();
-    for batch in messages.chunks(500) {
-        let command = pipeline.cmd("LPUSH").arg(keys.list(queue));
+    for batch in messages.chunks(BATCH) {
+        let mut push = redis::cmd("LPUSH");
+        push.arg(keys.list(queue));
         for message in batch {
-            command.arg(message);
+            push.arg(message);
         }
-        command.ignore();
+        connection.query::<()>(&push).await?;
     }
-    connection.pipeline(&pipeline).await
+    Ok(())
 }
 
 /// The stored result of a task, once there is one in a final state; waits for it without polling.

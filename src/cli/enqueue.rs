@@ -5,7 +5,7 @@ use super::{Error, Settings, output};
 use crate::broker::{Connection, publish};
 use crate::channel::Exit;
 use crate::config::{Broker, Config};
-use crate::message::compose::{NewTask, compose, unique_id};
+use crate::message::compose::{Copies, NewTask};
 use crate::routing;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
@@ -70,15 +70,18 @@ async fn send(args: &Args, settings: &Settings) -> Result<Vec<String>, Error> {
         let since = due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     });
-    let ids: Vec<String> = (0..args.count).map(|_| unique_id()).collect();
-    let messages: Vec<String> = ids
-        .iter()
-        .map(|id| {
-            let (args, kwargs, task) = (&args.args, &args.kwargs, args.task.as_str());
-            compose(&NewTask { task, id, queue: &queue, args, kwargs, eta, origin: &origin })
-        })
-        .collect();
-    publish::publish(&mut connection, &keys, &queue, &messages).await?;
+    let (task, arguments, kwargs) = (args.task.as_str(), &args.args, &args.kwargs);
+    let new = NewTask { task, queue: &queue, args: arguments, kwargs, eta, origin: &origin };
+    let mut copies = Copies::of(&new);
+    let mut ids = Vec::new();
+    let count = usize::try_from(args.count).unwrap_or(usize::MAX);
+    while ids.len() < count {
+        // However many there are, no more than these are in memory.
+        let batch = publish::BATCH.min(count - ids.len());
+        let (new, messages): (Vec<String>, Vec<Vec<u8>>) = (0..batch).map(|_| copies.make()).unzip();
+        publish::publish(&mut connection, &keys, &queue, &messages).await?;
+        ids.extend(new);
+    }
     if !args.wait {
         return Ok(ids);
     }

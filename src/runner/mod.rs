@@ -1,5 +1,6 @@
-//! Runs one task: in a Python process through Celery's tracer, or as a command.
+//! Runs one task: in a Python process through Celery's tracer, as a command, or right here where it is built in.
 
+pub mod builtin;
 pub mod command;
 mod leash;
 pub mod python;

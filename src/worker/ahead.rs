@@ -67,6 +67,8 @@ pub struct Ahead {
     moved: Instant,
     /// Four out of five tasks take less than this, about.
     runtime: Duration,
+    /// Tasks in a row that needed no slot.
+    pub(super) slotless: usize,
     /// Most that a short task takes; zero if nothing is claimed ahead.
     short: Duration,
 }
@@ -89,6 +91,7 @@ impl Ahead {
             not_before: now,
             moved: now,
             runtime: LONG,
+            slotless: 0,
             short,
         })
     }
@@ -101,6 +104,14 @@ impl Ahead {
             self.runtime -= self.runtime / 32;
         }
         self.runtime = self.runtime.clamp(Duration::from_micros(10), LONG);
+    }
+
+    /// A task is done that needed no slot, so one may have been claimed for which none was free.
+    pub(super) fn needed_no_slot(&mut self, work: &Work) {
+        self.slotless += 1;
+        if !self.held.contains(&work.flow) {
+            self.held.push(Rc::clone(&work.flow));
+        }
     }
 
     /// How many more may be claimed for so many slots.
@@ -147,7 +158,14 @@ impl Ahead {
 impl Engine {
     /// How many messages may be claimed for slots that are not free.
     pub(super) fn ahead_room(&self) -> usize {
-        if !self.python() || self.claiming != Claiming::Yes {
+        if self.claiming != Claiming::Yes {
+            return 0;
+        }
+        let may = !self.ahead.short.is_zero() && self.ahead.works.is_empty() && Instant::now() >= self.ahead.not_before;
+        if may && self.ahead.slotless >= WANT_MAX {
+            return WANT_MAX; // by what came last, what comes next needs none
+        }
+        if !self.python() {
             return 0;
         }
         let able = self.slots.iter().filter(|slot| slot.may_take()).count();
@@ -176,6 +194,7 @@ impl Engine {
 
     /// Puts a Python task behind those that were claimed before it.
     pub(super) fn give_ahead(&mut self, mut work: Work) {
+        self.ahead.slotless = 0;
         // Whoever has taken a worker with it before is not given company, and runners are made for the usual limit.
         let usual = work.message.deliveries == 0 && work.memory_limit == self.start.config.workers.memory_limit;
         let frame = match frames::encode(work.sequence, &work.message, &self.events.run(&work)) {

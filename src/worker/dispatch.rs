@@ -79,13 +79,14 @@ impl Engine {
         let revoked = self.is_revoked(&work.message);
         let limited = self.rates.limited(&work.message.headers.task).filter(|_| !in_turn);
         let plan = intake::plan(&self.start.config, self.registry.as_ref(), &work.message, revoked, now);
-        if matches!(plan, Plan::Python | Plan::Command(_) | Plan::Delay(_)) {
+        if matches!(plan, Plan::Python | Plan::Command(_) | Plan::Builtin | Plan::Delay(_)) {
             self.events.received(&work, self.registry.as_ref());
         }
         match plan {
-            plan @ (Plan::Python | Plan::Command(_)) => match (limited, plan) {
+            plan @ (Plan::Python | Plan::Command(_) | Plan::Builtin) => match (limited, plan) {
                 (Some(task), _) => self.settle(work, |message| Action::Limit { message, task }),
                 (None, Plan::Command(arguments)) => self.take_command(work, arguments),
+                (None, Plan::Builtin) => self.do_builtin(&work),
                 (None, _) => self.take_python(work),
             },
             Plan::Delay(due) => {
@@ -120,6 +121,7 @@ impl Engine {
 
     /// Puts work into a free slot; where there is none, which only one claimed ahead can find, it goes back.
     pub(super) fn place(&mut self, work: Work) -> Option<usize> {
+        self.ahead.slotless = 0;
         match self.free_slot() {
             Some(index) => {
                 self.slots[index].work = Some(work);
@@ -143,7 +145,7 @@ impl Engine {
     /// Too late, or taken back: not run, and whoever waits for the result is told.
     fn revoked(&mut self, work: Work, why: &'static str) {
         story::revoked(&self.start, &work, why);
-        if self.start.config.tasks.contains_key(&work.message.headers.task) {
+        if self.is_own(&work.message.headers.task) {
             return self.end_here(work, &State::Revoked(&task_revoked(why)), Action::Ack);
         }
         self.record(work, why, String::new(), Then::Ack);
@@ -169,7 +171,7 @@ impl Engine {
         let entry = Letter::of_message(Reason::Lost, &why, &work.queue, &work.message, now)
             .write(&self.start, self.registry.as_ref());
         let text = format!("Worker exited prematurely: {why}.");
-        if !self.start.config.tasks.contains_key(&work.message.headers.task) {
+        if !self.is_own(&work.message.headers.task) {
             return self.record(work, "lost", text, Then::Dead(entry));
         }
         let action = Action::Dead { message: work.message.raw.clone(), entry };

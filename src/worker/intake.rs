@@ -4,6 +4,7 @@ use crate::broker::Reason;
 use crate::config::Config;
 use crate::message::body::{self, Arguments};
 use crate::message::{Malformed, Message, time};
+use crate::runner::builtin::is_builtin;
 use crate::runner::python::Registry;
 use jiff::tz::TimeZone;
 
@@ -12,6 +13,8 @@ use jiff::tz::TimeZone;
 pub enum Plan {
     /// Run it in Python.
     Python,
+    /// It is built in.
+    Builtin,
     /// Run the command configured for it.
     Command(Arguments),
     /// Not before this time (milliseconds since 1970).
@@ -56,8 +59,9 @@ fn try_plan(
     let zone = zone.unwrap_or(TimeZone::UTC);
     let millis = |field, text: &Option<String>| text.as_deref().map(|text| time::parse(field, text, &zone)).transpose();
     let command = config.tasks.contains_key(&headers.task);
-    let known = command || registry.is_some_and(|registry| registry.tasks.contains_key(&headers.task));
-    if !known {
+    let registered = registry.is_some_and(|registry| registry.tasks.contains_key(&headers.task));
+    let builtin = !command && !registered && is_builtin(&headers.task);
+    if !command && !registered && !builtin {
         return Ok(Plan::Unknown);
     }
     if message.deliveries >= config.delivery.max_deliveries {
@@ -72,13 +76,13 @@ fn try_plan(
     if let Some(eta) = millis("eta", &headers.eta)?.filter(|&eta| eta > now) {
         return Ok(Plan::Delay(eta));
     }
-    if !command {
+    if !command && !builtin {
         return Ok(Plan::Python);
     }
     let arguments = body::arguments(message)?;
     if arguments.canvas {
-        let why = "a command task can't have link, link_error, chain or chord: call it from a Python task instead";
+        let why = "a command task, or one that is built in, can't have link, link_error, chain or chord: call it from a Python task instead";
         return Ok(Plan::Dead(Reason::Canvas, why.to_owned()));
     }
-    Ok(Plan::Command(arguments))
+    Ok(if builtin { Plan::Builtin } else { Plan::Command(arguments) })
 }

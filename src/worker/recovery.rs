@@ -153,7 +153,7 @@ impl Engine {
     fn results_of_lost(&self, message: &Message, text: &str) -> Vec<Store> {
         let (exception, config) = (worker_lost(text), &self.start.config);
         let state = State::Failure(&exception, "");
-        if config.tasks.contains_key(&message.headers.task) {
+        if self.is_own(&message.headers.task) {
             return self.results_of(message, &state);
         }
         let prefix = self.registry.as_ref().filter(|registry| registry.results_db.is_some());

@@ -177,7 +177,7 @@ impl Engine {
         vec![results::store(&self.start.config.results, message, state, self.exchange.now())]
     }
 
-    fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
+    pub(super) fn settle_command(&mut self, work: &Work, state: &State, action: Action, ended: &Ended) {
         story::ended(&self.start, work, ended);
         self.events.settled(work, state, ended.runtime);
         self.count(ended.outcome);

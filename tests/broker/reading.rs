@@ -7,7 +7,7 @@ use fairstalk::broker::{Action, publish};
 #[tokio::test]
 async fn figures_are_what_is_there() {
     let mut stage = Stage::with_prefix("p:", &["a", "b"]).await;
-    let texts: Vec<String> = (0..1200).map(|number| format!("m{number}")).collect();
+    let texts: Vec<Vec<u8>> = (0..1200).map(|number| format!("m{number}").into_bytes()).collect();
     let keys = stage.keys.clone();
     publish::publish(&mut stage.admin, &keys, "a", &texts).await.unwrap();
     publish::publish(&mut stage.admin, &keys, "a", &[]).await.unwrap();
