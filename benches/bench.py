@@ -22,10 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "examples" / "imgbackend"), str(ROOT / "tests")]
 
 import alone  # noqa: E402
+import builtin  # noqa: E402
 import claim_cost  # noqa: E402
+import commands  # noqa: E402
 import delayed  # noqa: E402
 import drain  # noqa: E402
+import enqueue  # noqa: E402
 import events  # noqa: E402
+import growth  # noqa: E402
 import idle  # noqa: E402
 import memory  # noqa: E402
 import million  # noqa: E402
@@ -41,7 +45,7 @@ from systems import program  # noqa: E402
 
 SPEED = {
     "drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed,
-    "events": events,
+    "events": events, "enqueue": enqueue, "commands": commands, "builtin": builtin, "growth": growth,
 }
 FAIRNESS = {
     "quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": claim_cost,
@@ -62,6 +66,19 @@ class Sizes:
     memory_repeat: int = 3
     idle_seconds: float = 20.0
     startups: int = 5
+    kills: int = 10
+    enqueued: int = 200_000
+    enqueued_stock: int = 3000
+    commands: int = 3000
+    builtin: int = 30_000
+    # Tasks of a row where something else grows; seconds that count of each run.
+    growth: int = 15_000
+    growth_seconds: float = 5.0
+    growth_waiting: tuple = (10_000, 100_000, 1_000_000)
+    growth_tenants: tuple = (10, 100, 1000, 10_000)
+    # Bytes of an argument, messages.
+    growth_payloads: tuple = ((100, 10_000), (20_000, 10_000), (200_000, 2000))
+    growth_processes: tuple = (1, 2, 4, 8)
     delayed: int = 1_000_000
     delayed_intake: int = 20_000
     delayed_at_once: int = 100_000
@@ -83,7 +100,9 @@ class Sizes:
 QUICK = Sizes(
     1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, delayed=5000,
     delayed_intake=500, delayed_at_once=1000, delayed_tasks=50, delayed_stock=500, quiet_bulk=400, quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
-    alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 200),
+    alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 200), kills=2, enqueued=2000, enqueued_stock=100, commands=200,
+    builtin=3000, growth=1500, growth_waiting=(1500, 3000), growth_tenants=(10, 300),
+    growth_payloads=((100, 600), (20_000, 600)), growth_processes=(1, 2),
 )
 
 

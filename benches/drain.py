@@ -68,7 +68,8 @@ def watch(setting, gauge, count):
         if len(points) < 2 and left <= count * (0.9, 0.1)[len(points)]:
             if kinds is None:
                 no_other_places(setting.client, count)
-                kinds = {**setting.kinds(), setting.redis.process.pid: "redis"}
+                kinds = {pid: kind for pid, kind in setting.kinds().items() if kind in PARTS}
+                kinds |= {setting.redis.process.pid: "redis"}
             # Taken again, because the look at the process table takes some milliseconds.
             at, left = gauge.read()
             points.append({"at": at, "left": left, "cpu": probes.cpu_by_kind(kinds), **counters.read()})

@@ -59,9 +59,12 @@ class Template:
     def __init__(self, client, task, user, **kwargs):
         from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
 
-        self.queue = get_queue_for_user(user)
-        sent = enqueue_task_to_user_queue(task, user, user_id=user, **kwargs)
-        self.text, self.id = client.lpop(self.queue).decode(), sent.id
+        self.keep(client, get_queue_for_user(user), enqueue_task_to_user_queue(task, user, user_id=user, **kwargs))
+
+    def keep(self, client, queue, sent):
+        """Take the message that was just sent out of its queue."""
+        self.queue, self.id = queue, sent.id
+        self.text = client.lpop(self.queue).decode()
         message = json.loads(self.text)
         assert message["headers"]["id"] == sent.id
         self.tag = message["properties"]["delivery_tag"]

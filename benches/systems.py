@@ -26,6 +26,11 @@ def program():
     return Path(os.environ.get("FAIRSTALK_BIN") or ROOT / "target" / "release" / "fairstalk")
 
 
+def probe():
+    """The benchmarks' own machine code, built like the daemon it stands beside."""
+    return program().parent / "examples" / "probe"
+
+
 class Stock:
     """`celery -A imgbackend worker -c 4`, everything else as by default."""
 
