@@ -57,11 +57,11 @@ lint:  ## What CI asks of the sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 bench: setup  ## fairstalk beside stock Celery on this machine; rewrites docs/benchmarks.md
-	$(RELEASE)
+	$(RELEASE) --bin fairstalk --example probe
 	$(VENV)/python benches/bench.py
 
 bench-fairness: setup  ## Who waits for whom, beside stock Celery; rewrites docs/benchmarks.md and its picture
-	$(RELEASE)
+	$(RELEASE) --bin fairstalk --example probe
 	$(VENV)/python benches/bench.py --fairness
 
 build:

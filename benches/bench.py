@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """fairstalk against a stock Celery worker: the same application, the same machine, four slots each.
 
-    benches/bench.py                          measure speed (some ten minutes), add a line to benches/history.jsonl
+    benches/bench.py                          measure speed (some fifteen minutes), add a line to benches/history.jsonl
                                               and write docs/benchmarks.md
     benches/bench.py --fairness               the same for fairness (some twenty minutes), and docs/fairness-wait.svg
     benches/bench.py --quick [--only PART]    a smoke run with small sizes; prints the page and writes nothing
     benches/bench.py --only PART              some parts at full size; prints them and writes nothing
     benches/bench.py --report                 write the page and the picture again from the history
 
-Run it with the Python of target/venv, which tests/setup.sh makes, after `cargo build --release`, on a quiet machine.
+Run it with the Python of target/venv, which tests/setup.sh makes, after `cargo build --release --bin fairstalk --example probe`, on a quiet machine.
 """
 import argparse
 import json
@@ -41,7 +41,7 @@ import share  # noqa: E402
 import startup  # noqa: E402
 from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
-from systems import program  # noqa: E402
+from systems import probe, program  # noqa: E402
 
 SPEED = {
     "drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed,
@@ -131,8 +131,9 @@ def main():
     if options.report:
         report.write()
         return
-    if not program().exists():
-        sys.exit(f"{program()} is missing: cargo build --release")
+    for needed in (program(), probe()):
+        if not needed.exists():
+            sys.exit(f"{needed} is missing: cargo build --release --bin fairstalk --example probe")
     sizes = QUICK if options.quick else Sizes()
     sizes.repeat = options.repeat or sizes.repeat
     app = example_app.load()

@@ -4,9 +4,12 @@ Speed and fairness are measured by runs of their own, and parts of them may be: 
 """
 import json
 import re
+import sys
 
 import delayed_tables
 import fairness_tables
+import growth_tables
+import limits_tables
 import picture
 import tables
 from harness import ROOT
@@ -15,7 +18,10 @@ HISTORY = ROOT / "benches" / "history.jsonl"
 TEMPLATE = ROOT / "benches" / "benchmarks.md.in"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "fairness-wait.svg"
-MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS, "events": tables.events}
+GROWTH_PICTURE = ROOT / "docs" / "growth.svg"
+# Parts that may have been measured each by itself, or not yet.
+APART = {**limits_tables.PARTS, "growth": growth_tables.growth}
+MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS, "events": tables.events, **APART}
 
 
 def rounded(value):
@@ -35,8 +41,19 @@ def remember(run):
 
 def last(*parts):
     """The run that was added last of those that have all these parts."""
+    return latest(*parts) or sys.exit(f"no line of {HISTORY} has {', '.join(parts)}")
+
+
+def latest(*parts):
+    """The same, or nothing if there is no such run."""
     runs = map(json.loads, reversed(HISTORY.read_text().splitlines()))
-    return next(run for run in runs if all(name in run for name in parts))
+    return next((run for run in runs if all(name in run for name in parts)), None)
+
+
+def apart(name):
+    """A part with what it was measured on."""
+    run = latest(name)
+    return f"{APART[name](run[name])}\n\n{tables.about(run)}" if run else "Not measured yet."
 
 
 def parts(run):
@@ -54,6 +71,8 @@ def page():
     made = {name: make(speed[name]) for name, make in tables.PARTS.items()}
     made |= {name: make(fairness[name]) for name, make in fairness_tables.PARTS.items()}
     made |= {name: make(waiting[name]) for name, make in delayed_tables.PARTS.items()}
+    made |= {name: apart(name) for name in APART}
+    made["growth_picture"] = "![Tasks per second by what grows](growth.svg)" if latest("growth") else ""
     made |= {"about_delayed": tables.about(waiting), "about_drain": tables.about(draining)}
     made |= {"about": tables.about(speed), "summary": tables.overview(speed)}
     made |= {"about_fairness": tables.about(fairness), "summary_fairness": fairness_tables.overview(fairness)}
@@ -65,3 +84,5 @@ def write():
     """Write the page, and the picture in it."""
     PAGE.write_text(page())
     PICTURE.write_text(picture.svg(last(*fairness_tables.PARTS)["quiet"]))
+    if run := latest("growth"):
+        GROWTH_PICTURE.write_text(growth_tables.svg(run["growth"]))

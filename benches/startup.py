@@ -4,7 +4,8 @@ fairstalk is ready when it tells systemd so (READY=1), which it does after every
 runners. Celery is ready at its signal `worker_ready`, where it logs "ready."; its children may still be forking. One second of it is not work: by default it asks all other
 workers what they know ("mingle") and waits that long for answers.
 `without Python` is a fairstalk that only runs a command, with no application to import.
-`application` is what no worker can do without: a Python that imports the application, and Django's set-up.
+`application` is what no worker can do without: a Python that imports the application, its result backend and the client of
+its broker, with Django's set-up.
 `replaced` is the time from the SIGKILL of a runner to the first line of the task that it had, which then runs again.
 """
 import json
@@ -33,6 +34,7 @@ class Worker:
 Worker.app = app
 signals.worker_init.send(sender=Worker)
 app.finalize()
+app.backend, app.connection_for_write().transport
 print(flush=True)
 """
 #: A killed runner's task runs so long, twice: short of that the time of the kill is known to be in it.

@@ -101,9 +101,14 @@ def idle(figures):
 
 def startup(figures):
     """Seconds until ready."""
-    titles = {"celery": "Celery", "fairstalk": "fairstalk", "without_python": "fairstalk, command tasks only"}
+    titles = {
+        "celery": "Celery", "fairstalk": "fairstalk", "application": "a Python that imports the same application",
+        "without_python": "fairstalk, command tasks only", "replaced": "from the kill of a runner to its task's next first line",
+    }
     rows = []
     for key, title in titles.items():
+        if key not in figures:
+            continue  # older lines of the history
         runs = [1000 * seconds for seconds in figures[key]["runs"]]
         rows.append([title, number(1000 * figures[key]["seconds"]), f"{number(min(runs))} to {number(max(runs))}"])
     return table(["ready after, ms", "median", "spread"], *rows)
