@@ -31,9 +31,9 @@ test-rust: setup
 	cargo test --locked
 
 test-e2e:
-	@sh tests/setup.sh package
+	@sh tests/setup.sh package valgrind
 	cargo build --locked
-	cargo build --locked --example pages
+	cargo build --locked --example pages --example probe
 	$(VENV)/python -m pytest tests/e2e tests/package
 
 test-compat: setup  ## What applications rely on, under celery worker and under fairstalk, with the newest and the oldest Celery

@@ -2,7 +2,7 @@
 # Makes target/venv, the Python of the end-to-end tests and the demo, and target/venv-5.3 with the oldest Celery that is
 # tested, and sees that a redis-server is there. With the
 # word `package` also what the tests of the Debian package need: debhelper, which makes it (and brings `man`), and
-# lintian, which judges it.
+# lintian, which judges it; with the word `valgrind`, that, which counts instructions.
 #
 # Written for a fresh Debian 12; elsewhere, provide redis-server and a Python with the venv module and it only makes the venv.
 # It may be called before every test run: a checksum of everything it depends on makes repeated calls free.
@@ -11,8 +11,13 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/target/venv
 stamp=$venv/.stamp
-package=${1:-}
+words=" $* "
 wanted=$(cd "$root" && cat tests/setup.sh tests/requirements*.txt | sha256sum)
+
+# True if this word wasn't given.
+unasked() {
+    case $words in *" $1 "*) return 1 ;; esac
+}
 
 packaging_tools() {
     command -v dh >/dev/null && command -v lintian >/dev/null
@@ -20,7 +25,7 @@ packaging_tools() {
 
 current() {
     [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] \
-        && command -v redis-server >/dev/null && { [ -z "$package" ] || packaging_tools; }
+        && command -v redis-server >/dev/null && { unasked package || packaging_tools; } && { unasked valgrind || command -v valgrind >/dev/null; }
 }
 
 as_root() {
@@ -60,8 +65,11 @@ if ! command -v redis-server >/dev/null; then
     as_root service redis-server stop >/dev/null 2>&1 || true
     if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server || true; fi
 fi
-if [ -n "$package" ] && ! packaging_tools; then
+if ! unasked package && ! packaging_tools; then
     install_packages debhelper lintian
+fi
+if ! unasked valgrind && ! command -v valgrind >/dev/null; then
+    install_packages valgrind
 fi
 if ! python=$(find_python); then
     install_packages python3-venv

@@ -24,8 +24,10 @@ class RedisServer:
     It can be stopped and started again on the same addresses, empty then, to play an outage.
     """
 
-    def __init__(self, *options):
+    def __init__(self, *options, before=()):
         self.options = options
+        #: What stands before the program, to look at it from outside.
+        self.before = before
         self.directory = Path(tempfile.mkdtemp(prefix="fairstalk-redis-"))
         self.socket = self.directory / "redis.sock"
         self.port = None
@@ -54,7 +56,7 @@ class RedisServer:
             self.port = known or free_port()
             with open(self.directory / "redis.log", "ab") as log:
                 self.process = subprocess.Popen(
-                    ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.socket)]
+                    [*self.before, "redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.socket)]
                     + ["--save", "", "--appendonly", "no", "--dir", str(self.directory), *self.options],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
