@@ -70,6 +70,39 @@ def test_quick_events(bench):
     assert all(of["cpu_usec"]["python"] + of["cpu_usec"]["parent"] > 0 for of in figures.values())
 
 
+def test_quick_limits(bench):
+    """What is compared with the most there can be: each way has done as many as it should, the benchmark checks."""
+    parts = ["enqueue", "commands", "builtin"]
+    figures = json.loads(bench("--quick", "--json", *(word for part in parts for word in ("--only", part))))
+    assert {key: of["messages"] for key, of in figures["enqueue"].items()} == {"celery": 100, "command": 2000, "library": 2000}
+    assert set(figures["commands"]) == {"tasks", "loop", "loops", "fairstalk"}
+    builtin = figures["builtin"]
+    # As many calls for each message as in the drain that was recorded, about: else it wasn't the same that was repeated.
+    assert builtin["ceiling"]["rate"] > 0 and builtin["1x4"]["scripts"] < 0.2
+
+
+def test_quick_starts_and_growth(bench):
+    """Every point of every row is measured; a killed runner's task runs again."""
+    figures = json.loads(bench("--quick", "--json", "--only", "startup", "--only", "growth"))
+    assert set(figures["startup"]) == {"celery", "fairstalk", "without_python", "application", "replaced"}
+    assert len(figures["startup"]["replaced"]["runs"]) == 2
+    points = {row: [amount for amount, _ in of] for row, of in figures["growth"].items()}
+    assert points == {"waiting": [1500, 3000], "tenants": [10, 300], "payload": [100, 20_000], "processes": [1, 2]}
+    assert all(rate > 0 for of in figures["growth"].values() for _, rate in of)
+
+
+def test_the_picture_of_growth(bench_modules):
+    """One spot for each point, whatever the figures are."""
+    from xml.etree import ElementTree
+
+    import growth_tables
+
+    rows = {row: [[10**place, 1234.5 / place] for place in range(1, 4)] for row in growth_tables.ROWS}
+    picture = ElementTree.fromstring(growth_tables.svg(rows))
+    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 12
+    assert growth_tables.growth(rows).count("\n") == 13
+
+
 def test_running_time(bench_modules):
     """What lies outside of the stretch doesn't count, and what has not ended counts up to its end."""
     from share import jain, running_time
@@ -93,4 +126,6 @@ def test_the_page_is_made_from_the_history(bench_modules):
     import report
 
     assert report.PAGE.read_text() == report.page()
+    if measured := report.latest("growth"):
+        assert report.GROWTH_PICTURE.read_text() == report.growth_tables.svg(measured["growth"])
     assert report.PICTURE.read_text() == report.picture.svg(report.last(*report.fairness_tables.PARTS)["quiet"])
