@@ -4,18 +4,27 @@
 //! status is a failure and standard error its explanation.
 
 use super::Exception;
-use super::leash::prepare;
+use super::leash::Program;
 use crate::config::CommandTask;
 use crate::memory::cgroup::Leaf;
-use rustix::process::{Pid, Signal, kill_process_group};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access, pipe2};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{CString, OsString};
 use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A result larger than this is not one.
 const MAX_RESULT: u64 = 16 << 20;
@@ -74,22 +83,13 @@ pub fn start(
     exit: impl FnOnce(CommandExit) + 'static,
 ) -> Option<RunningCommand> {
     let started = Instant::now();
-    let mut command = Command::new(&task.command[0]);
-    command.args(&task.command[1..]).current_dir(&task.directory).envs(&task.env);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    let door = leaf.as_ref().map(|leaf| File::options().write(true).open(leaf.door())).transpose();
-    let spawned = door.and_then(|door| {
-        prepare(&mut command, door);
-        command.spawn()
-    });
-    match spawned {
-        Ok(mut child) => {
-            let running = child.id().map(|pid| RunningCommand { pid, leaf });
+    match spawn(task, leaf.as_ref()) {
+        Ok((pid, child)) => {
             tokio::task::spawn_local(async move {
-                let (status, stdout, stderr) = attend(&mut child, input, line).await;
+                let (status, stdout, stderr) = attend(child, input, line).await;
                 exit(CommandExit { status, stdout, stderr, runtime: started.elapsed() });
             });
-            running
+            Some(RunningCommand { pid, leaf })
         }
         Err(error) => {
             let stderr = format!("{}: {error}", task.command[0]);
@@ -99,32 +99,86 @@ pub fn start(
     }
 }
 
-async fn attend(child: &mut Child, input: Vec<u8>, line: impl Fn(String)) -> (Option<ExitStatus>, Vec<u8>, String) {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let Some(mut stdin) = stdin {
-            // A command need not read its input: a broken pipe is no failure.
-            let _ = stdin.write_all(&input).await;
-        }
+/// What there is of a command in this process.
+struct Child {
+    pid: Pid,
+    /// Comes when it has ended, or another.
+    end: tokio::signal::unix::Signal,
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
+}
+
+fn spawn(task: &CommandTask, leaf: Option<&Leaf>) -> io::Result<(u32, Child)> {
+    let door = leaf.map(|leaf| File::options().write(true).open(leaf.door())).transpose()?;
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
+    let ((input, stdin), (stdout, output), (stderr, errors)) = (pipe()?, pipe()?, pipe()?);
+    let (stdin, stdout) = (Sender::from_owned_fd(stdin)?, Receiver::from_owned_fd(stdout)?);
+    let stderr = Receiver::from_owned_fd(stderr)?;
+    let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    environment.extend(task.env.iter().map(|(name, value)| (name.into(), value.into())));
+    let path = found(&task.command[0], environment.get(&OsString::from("PATH")))?;
+    let pairs = environment.into_iter().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        text(name)
+    });
+    let program = Program {
+        path: text(path)?,
+        arguments: task.command.iter().map(text).collect::<io::Result<_>>()?,
+        environment: pairs.collect::<io::Result<_>>()?,
+        directory: text(&task.directory)?,
+        standard: [input, output, errors],
+        door,
+    };
+    // Before there is a child, so that none of its signals is missed.
+    let end = signal(SignalKind::child())?;
+    let pid = program.start()?;
+    let number = pid.as_raw().unsigned_abs();
+    let pid = Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((number, Child { pid, end, stdin, stdout, stderr }))
+}
+
+/// The file of a program: a bare name is looked up in PATH, as execvp(3) does.
+fn found(name: &str, path: Option<&OsString>) -> io::Result<OsString> {
+    if name.contains('/') {
+        return Ok(name.into());
+    }
+    let folders = path.map_or_else(|| "/bin:/usr/bin".into(), OsString::clone);
+    let mut candidates = env::split_paths(&folders).map(|folder| folder.join(name));
+    let file = candidates.find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok());
+    Ok(file.ok_or(Errno::ENOENT)?.into())
+}
+
+/// For C.
+fn text(text: impl Into<OsString>) -> io::Result<CString> {
+    CString::new(text.into().into_vec()).map_err(io::Error::from)
+}
+
+async fn attend(child: Child, input: Vec<u8>, line: impl Fn(String)) -> (Option<ExitStatus>, Vec<u8>, String) {
+    let Child { pid, mut end, mut stdin, stdout, stderr } = child;
+    let feed = async move {
+        // A command need not read its input: a broken pipe is no failure.
+        let _ = stdin.write_all(&input).await;
     };
     let read = async {
         let mut result = Vec::new();
-        if let Some(stdout) = stdout {
-            let mut stdout = stdout.take(MAX_RESULT + 1);
-            let _ = stdout.read_to_end(&mut result).await;
-            // The rest is read too, so that the command ends as it would and not of a broken pipe.
-            let _ = tokio::io::copy(stdout.get_mut(), &mut tokio::io::sink()).await;
-        }
+        let mut stdout = stdout.take(MAX_RESULT + 1);
+        let _ = stdout.read_to_end(&mut result).await;
+        // The rest is read too, so that the command ends as it would and not of a broken pipe.
+        let _ = tokio::io::copy(stdout.get_mut(), &mut tokio::io::sink()).await;
         result
     };
-    let listen = async {
-        match stderr {
-            Some(stderr) => lines(stderr, line).await,
-            None => String::new(),
+    let wait = async {
+        loop {
+            if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG).ok()? {
+                return Some(ExitStatus::from_raw(status.as_raw()));
+            }
+            end.recv().await?;
         }
     };
-    let (status, (), result, errors) = tokio::join!(child.wait(), feed, read, listen);
-    (status.ok(), result, errors)
+    let (status, (), result, errors) = tokio::join!(wait, feed, read, lines(stderr, line));
+    (status, result, errors)
 }
 
 /// Passes lines on and keeps the end of them.
