@@ -194,7 +194,10 @@ def test_ids(worker):
 
 
 def test_options_of_a_call(worker):
-    """Custom headers, `shadow` and a priority reach the task and do no harm."""
-    seen = get(t.about.s(1), headers={"x-tenant": "7"}, shadow="another.name", priority=3)
-    assert seen["headers"] == {"x-tenant": "7"} and seen["args"] == [1]
+    """Custom headers, `shadow` and a priority reach the task and do no harm; each call has its own headers or none."""
+    for value in ("7", "8"):
+        seen = get(t.about.s(1), headers={"x-tenant": value}, shadow="another.name", priority=3)
+        assert seen["headers"] == {"x-tenant": value} and seen["args"] == [1]
+    assert get(t.about.s(1))["headers"] is None
+    assert get(t.about.s(1), headers={"x-other": "9"})["headers"] == {"x-other": "9"}
     assert seen["routing_key"] == "celery"
