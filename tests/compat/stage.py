@@ -85,13 +85,15 @@ class Stage:
 
     def close(self):
         """End everything."""
-        if self.app is not None:
-            disconnect(self.app)
-        self.client.close()
-        if isinstance(self.worker, Fairstalk):
-            self.worker.close()
-        elif self.worker is not None:
-            self.worker.clear_away()
+        try:
+            if self.app is not None:
+                disconnect(self.app)
+            self.client.close()
+        finally:
+            if isinstance(self.worker, Fairstalk):
+                self.worker.close()
+            elif self.worker is not None:
+                self.worker.clear_away()
 
 
 def disconnect(app):

@@ -1,67 +1,17 @@
-"""Flower, as people run it: its pages' data and its API, against the daemon."""
-import json
+"""Flower, as people run it: its API and the data of its pages, against the daemon. The pages: test_flower_pages.py."""
 import re
-import sys
-import urllib.request
 
-import pytest
-from harness import PROJECT
-from harness.daemon import clean_environment
-from harness.processes import ProcessUnderTest
-from harness.redis_server import free_port
+from harness.flower import PATIENCE
 from harness.waiting import eventually
 
 from bench import tasks
-
-PATIENCE = 60
-
-
-class Flower(ProcessUnderTest):
-    """`celery flower` on a port of its own."""
-
-    def __init__(self, env, directory):
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        command = [sys.executable, "-m", "celery", "-A", "imgbackend", "flower", "--address=127.0.0.1", f"--port={port}"]
-        environment = clean_environment(**env, FLOWER_UNAUTHENTICATED_API="true")
-        super().__init__(command, directory / "flower.log", environment, PROJECT)
-
-    def ask(self, path, post=False):
-        """The text it answers with; none where it doesn't (yet)."""
-        request = urllib.request.Request(self.url + path, data=b"" if post else None)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.read().decode()
-        except OSError:
-            return None
-
-    def json(self, path, **options):
-        """The same, read."""
-        return json.loads(self.ask(path, **options) or "{}")
-
-    def task(self, result, state):
-        """What it knows of a task once that has this state."""
-        path = f"/api/task/info/{result.id}"
-        seen = lambda: self.json(path)
-        return eventually(lambda: seen().get("state") == state and seen(), PATIENCE, lambda: f"{seen()}\n{self.log()}")
-
-
-@pytest.fixture
-def flower(app_env, tmp_path):
-    """A running Flower."""
-    flower = Flower(app_env, tmp_path)
-    try:
-        eventually(lambda: flower.ask("/healthcheck"), PATIENCE, flower.log)
-        yield flower
-    finally:
-        flower.clear_away()
 
 
 def test_flower_shows_workers_and_tasks(fairstalk, celery_app, flower):
     """Every worker is a node; tasks have all their fields, from the first event that Flower asks for to the last."""
     daemon = fairstalk()
-    alive = lambda: flower.json("/api/workers?status=1")
-    eventually(lambda: list(alive().values()) == [True, True], PATIENCE, lambda: str(alive()))
-    names = sorted(alive())
+    eventually(lambda: list(flower.alive().values()) == [True, True], PATIENCE, lambda: str(flower.alive()))
+    names = sorted(flower.alive())
     assert [name.partition("@")[0] for name in names] == ["worker1", "worker2"]
     eventually(lambda: daemon.log().count("a monitor has asked for it") == 2, PATIENCE, daemon.log)
 
@@ -97,6 +47,6 @@ def test_flower_shows_workers_and_tasks(fairstalk, celery_app, flower):
     # Nothing of a reload is seen but other pids.
     assert daemon.call("reload", "--pid", daemon.pid).returncode == 0
     eventually(lambda: {row["pid"] for row in flower.json("/workers?json=1")["data"]} == set(daemon.pids("worker")), PATIENCE)
-    assert alive() == {name: True for name in names}
+    assert flower.alive() == {name: True for name in names}
     assert daemon.stop() == 0
-    eventually(lambda: alive() == {name: False for name in names}, PATIENCE)
+    eventually(lambda: flower.alive() == {name: False for name in names}, PATIENCE)
