@@ -256,6 +256,12 @@ def test_celerys_own_programs_under_load(controlled, celery_app, app_env, client
     for found in (inspect.active(), inspect.reserved(), inspect.scheduled(), inspect.revoked(), inspect.clock()):
         assert len(found) == 2
     assert replies(client) == []
+    result = tasks.noop_result.apply_async(("seen",), queue="queue_2")
+    for nap in [task["id"] for found in inspect.active().values() for task in found]:
+        celery_app.control.revoke(nap, terminate=True, signal="KILL")
+    result.get(timeout=PATIENCE)
+    done = celery_tool(app_env, "result", result.id)
+    assert (done.returncode, done.stdout.strip()) == (0, "seen"), done.stderr
 
 
 def replies(client):
