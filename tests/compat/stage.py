@@ -9,13 +9,15 @@ from harness.daemon import Fairstalk, clean_environment, merged
 from harness.processes import ProcessUnderTest
 from harness.waiting import eventually
 
-#: For what the oldest Celery these tests run with doesn't do under a worker of its own either.
-newest = pytest.mark.skipif(celery.VERSION < (5, 7), reason="this Celery does not do it itself")
-
 APPLICATION = Path(__file__).parent / "app"
 PATIENCE = 20
 
 sys.path.insert(0, str(APPLICATION))
+
+
+def since(*version):
+    """Mark what Celery does not do before this version under a worker of its own either."""
+    return pytest.mark.skipif(celery.VERSION < version, reason="this Celery does not do it itself")
 
 
 class Stage:
