@@ -98,8 +98,8 @@ end
 local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
 -- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
--- the number of lines, then of each its name, n, f and t. This takes a fifth of what JSON does, which was a fifth of a
--- step.
+-- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
+-- sixth of a step.
 local function read(v, r, n, c, w, m, i, z, p, h, o, lines, ...)
   local l = {}
   for at = 1, 4 * lines, 4 do
