@@ -31,7 +31,7 @@ test-rust: setup
 	cargo test --locked
 
 test-e2e:
-	@sh tests/setup.sh package valgrind
+	@sh tests/setup.sh package browser valgrind
 	cargo build --locked
 	cargo build --locked --example pages --example probe
 	$(VENV)/python -m pytest tests/e2e tests/package
