@@ -102,6 +102,7 @@ impl Engine {
         self.recall();
         self.put_back_all();
         self.registry = None;
+        self.look_away();
         self.unfence();
         for index in (0..self.slots.len()).rev() {
             let slot = &mut self.slots[index];
