@@ -4,7 +4,7 @@
 --       3 owners (zset: owner -> end of lease, ms)                     4 owner figures (hash: JSON)
 --       5 delayed (zset: claim -> due, ms)                             6 delayed messages (hash: claim -> list NUL flow NUL message)
 --       7 dead (zset: claim -> time, ms)                               8 dead messages (hash)   9 dead entries (hash: JSON)
---      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time, us)
+--      10 tenants (hash: flow -> what `written` makes of it, and the counters below)        11 ready (zset: flow -> virtual time, us)
 --      12 intake (hash: list -> owner NUL end of its turn, ms)        13 ring (changes when lanes have filled)
 --      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number, and NUL message if its task
 --         was started for good; 'lease' -> number of the owner's connection, until seized)                           15… lists
@@ -97,6 +97,28 @@ end
 -- Whoever comes first may have it.
 local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
+-- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
+-- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
+-- sixth of a step.
+local function read(v, r, n, c, w, m, i, z, p, h, o, lines, ...)
+  local l = {}
+  for at = 1, 4 * lines, 4 do
+    local line, waiting, numbers, marks = select(at, ...)
+    l[line] = {n = waiting, f = numbers, t = marks}
+  end
+  return {v = v, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
+end
+
+local function written(tenant)
+  local parts, count = {}, 0
+  for line, place in pairs(tenant.l) do
+    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
+    count = count + 4
+  end
+  return cmsgpack.pack(tenant.v, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h,
+    tenant.o, count / 4, unpack(parts, 1, count))
+end
+
 -- Reads what is known of these flows, in one call for all.
 local function meet(flows)
   local fields = {}
@@ -125,7 +147,7 @@ local function meet(flows)
   end
   for i = 1, count do
     if values[i] then
-      local tenant = cjson.decode(values[i])
+      local tenant = read(cmsgpack.unpack(values[i]))
       tenant.was_ready = is_free(tenant)
       tenants[fields[i]] = tenant
     end
@@ -162,7 +184,8 @@ local function grant(flow, granted)
   changed[flow] = true
 end
 
-local function lane(line, flow) return own('lane:') .. line .. '\031' .. flow end
+local lanes = own('lane:')
+local function lane(line, flow) return lanes .. line .. '\031' .. flow end
 
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
@@ -267,9 +290,9 @@ local function by_turn(tenant)
 end
 
 -- What is noted of a claim: line, flow, charge, number of the claim; and the message, if its task was started for good.
-local function parts_of(value) return string.match(value, '^(.-)%z(.-)%z(.-)%z(%d+)%z?(.*)$') end
+local function parts_of(value) return string.match(value, '^([^%z]*)%z([^%z]*)%z([^%z]*)%z(%d+)%z?(.*)$') end
 
-local function was_started(value) return string.find(value, '^.-%z.-%z.-%z%d+%z') ~= nil end
+local function was_started(value) return string.find(value, '^[^%z]*%z[^%z]*%z[^%z]*%z%d+%z') ~= nil end
 
 -- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
 -- not known. Returns the line and the number of the claim.
@@ -319,11 +342,10 @@ local function remember()
   for flow in pairs(changed) do
     local tenant = tenants[flow]
     local is_ready, was_ready = is_free(tenant), tenant.was_ready
-    tenant.was_ready = nil
     if tenant.z and tenant.z <= now then tenant.z = nil end
     if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
       fields[#fields + 1] = flow
-      fields[#fields + 1] = cjson.encode(tenant)
+      fields[#fields + 1] = written(tenant)
     end
     tenant.was_ready = is_ready
     local start, any_paused = 0, false
@@ -335,7 +357,7 @@ local function remember()
     end
     if is_ready then
       -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
-      enter_ready[#enter_ready + 1] = string.format('%.0f', tenant.v * 1000)
+      enter_ready[#enter_ready + 1] = string.format('%d', tenant.v * 1000 + 0.5)
       enter_ready[#enter_ready + 1] = flow
     elseif was_ready or bars then -- before a queue was paused it may have been
       leave_ready[#leave_ready + 1] = flow
