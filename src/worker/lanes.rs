@@ -77,14 +77,24 @@ impl Engine {
         if !self.filings.is_empty() || !self.gaze.at_hand.is_empty() {
             return Some(Instant::now());
         }
-        let known = !self.python() || self.registry.is_some(); // positions of parameters are the application's
-        let due = self.gaze.due().filter(|_| known)?;
+        let due = self.gaze.due().filter(|_| self.can_read())?;
         Some(if self.exchange.watching() && self.free() > 0 { Instant::now() } else { due })
+    }
+
+    /// Whether it can be said whose a message is: the positions of parameters are the application's.
+    fn can_read(&self) -> bool {
+        !self.python() || self.registry.is_some()
+    }
+
+    /// The application is gone for now: what was seen and not read stays where it is, until it is known again whose it is.
+    pub(super) fn look_away(&mut self) {
+        self.gaze.at_hand.clear();
+        self.gaze.wanted = true;
     }
 
     /// How many messages the step now to be made looks at.
     pub(super) fn reach(&self) -> usize {
-        if self.look_due().is_none_or(|due| due > Instant::now()) {
+        if !self.can_read() || self.look_due().is_none_or(|due| due > Instant::now()) {
             return 0;
         }
         let reach = self.gaze.reach();

@@ -367,7 +367,7 @@ impl World {
             }
             _ => {
                 let before = self.stage.census().await.unacked();
-                let stale = Stale::new(self.stage.keys.clone(), Duration::from_secs(3600));
+                let mut stale = Stale::new(self.stage.keys.clone(), Duration::from_secs(3600));
                 stale.restore(&mut self.stage.admin).await.unwrap();
                 let after = self.stage.census().await.unacked();
                 self.restored.extend(before.into_keys().filter(|claim| !after.contains_key(claim)));

@@ -138,22 +138,27 @@ local next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 if next_due and tonumber(next_due) <= now and ARGV[8] ~= '0' then
   local consumed = {}
   for i = LISTS + 1, #KEYS do consumed[KEYS[i]] = true end
-  local due = call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)
+  local due = call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 50)
   local kept = call('HMGET', delayed_messages, unpack(due))
   call('HDEL', delayed_messages, unpack(due)) -- first, because without memory left a script may not begin with a push
   call('ZREM', delayed, unpack(due))
+  local lines, flows_due, messages_of = {}, {}, {} -- what is of one line goes there in one call
   for i = 1, #due do
     if kept[i] then
-      local list, flow, message = string.match(kept[i], '^(.-)%z(.-)%z(.*)$')
+      local line, list, flow, message = string.match(kept[i], '^((.-)%z(.-)%z)(.*)$')
       if consumed[string.match(list, '^[^\6]*')] then
-        meet({flow})
-        put_back(flow, list .. DUE, {message})
+        if not messages_of[line] then
+          lines[#lines + 1], flows_due[#flows_due + 1], messages_of[line] = {line, list, flow}, flow, {}
+        end
+        table.insert(messages_of[line], message)
         refilled = true
       else
         call('RPUSH', list, message) -- another fleet's
       end
     end
   end
+  meet(flows_due)
+  for _, line in ipairs(lines) do put_back(line[3], line[2] .. DUE, messages_of[line[1]]) end
   next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 end
 
