@@ -179,6 +179,9 @@ pub struct StepReply {
     pub epoch: Option<u64>,
     /// Messages in lanes, if all that was wanted was claimed and more could run; else 0.
     pub behind: usize,
+    /// Lists of which something was not filed, because it was no longer at the front. What is shown of these begins at the
+    /// front, not behind what is at hand.
+    pub refused: Vec<String>,
 }
 
 /// The step script, made ready for one set of queues.
@@ -262,7 +265,7 @@ impl Stepper {
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind]: [Value; 10] =
+    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind, refused]: [Value; 11] =
         reply.try_into().ok()?;
     let behind = i64::from_redis_value(behind).ok()?;
     let [next_due, turn, epoch] =
@@ -302,6 +305,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         revoked: i64::from_redis_value(revoked).ok()?,
         epoch: u64::try_from(epoch).ok(),
         behind: usize::try_from(behind).unwrap_or(0),
+        refused: Vec::from_redis_value(refused).ok()?,
     })
 }
 

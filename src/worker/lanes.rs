@@ -91,6 +91,13 @@ impl Engine {
         if self.ahead.works.is_empty() { reach } else { reach.min(LOOK_AHEAD) }
     }
 
+    /// Drops what was read of these lists: somebody else has moved what was before it.
+    pub(super) fn forget(&mut self, lists: &[String]) {
+        let kept = |list: &str| !lists.iter().any(|refused| refused == list);
+        self.filings.retain(|filing| kept(&filing.list));
+        self.gaze.at_hand.retain(|seen| kept(&seen.list));
+    }
+
     /// Notes whose the messages are.
     pub(super) fn file(&mut self, looked: Vec<Looked>) {
         self.gaze.last = Some(Instant::now());

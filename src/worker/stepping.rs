@@ -93,6 +93,7 @@ impl Engine {
     }
 
     fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
+        self.forget(&reply.refused);
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
         exchange.cursor = reply.cursor;

@@ -103,6 +103,42 @@ async fn what_a_stock_worker_does_meanwhile_makes_a_filing_do_nothing() {
     }
 }
 
+/// What is at hand lies behind what could not be filed: it would never come to the front, and nor would what is shown
+/// behind it.
+#[tokio::test]
+async fn after_a_filing_that_was_not_made_all_is_looked_at_from_the_front() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("a", 9);
+    stage.push("q", &all[..4]).await;
+    let mut owner = stage.owner("o").await;
+    let first = look(&mut owner).await;
+    stage.push("q", &all[4..]).await;
+    let _: redis::Value = stage.ask(&["RPOP", "q"]).await;
+    owner.at_hand = vec![("q".into(), 2)];
+    let reply = owner.one_step(0, &[], &filings(&owner, first)).await.unwrap().unwrap();
+    assert_eq!((&reply.refused[..], &reply.looked[0].messages[..]), (&["q".to_owned()][..], &all[1..]));
+    owner.at_hand.clear();
+    let reply = owner.one_step(0, &[], &filings(&owner, reply)).await.unwrap().unwrap();
+    assert!(reply.refused.is_empty());
+    assert_eq!(stage.census().await.waiting("q", "t:a"), all[1..]);
+}
+
+/// Who was too slow takes nobody's turn away.
+#[tokio::test]
+async fn a_filing_that_was_not_made_leaves_the_turn_to_whose_it_is() {
+    let mut stage = Stage::new(&["q"]).await;
+    stage.push("q", &messages("a", 3)).await;
+    let (mut one, mut two, mut three) =
+        (stage.owner("one").await, stage.owner("two").await, stage.owner("three").await);
+    let late = look(&mut one).await;
+    let _: i64 = stage.ask(&["DEL", "fairstalk:intake"]).await; // its turn is over
+    assert_eq!(seen(&look(&mut two).await), [("q", 3)]);
+    let _: redis::Value = stage.ask(&["RPOP", "q"]).await;
+    let reply = one.one_step(0, &[], &filings(&one, late)).await.unwrap().unwrap();
+    assert_eq!((reply.refused.len(), reply.looked.len()), (1, 0));
+    assert!(look(&mut three).await.looked.is_empty(), "the second one is looking");
+}
+
 /// What comes to the other end is no reason to begin again.
 #[tokio::test]
 async fn a_producer_meanwhile_hinders_nothing() {

@@ -223,4 +223,4 @@ if unsorted then next_due = now end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0, behind}
+  epoch or -1, revoked or 0, behind, refused}
