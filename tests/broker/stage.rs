@@ -76,6 +76,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
+            expected: 10.0,
             epoch: 0,
             slots: None,
             holds: Vec::new(),
@@ -164,6 +165,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
+    /// What a task is expected to take whose tenant has run none, ms.
+    pub expected: f64,
     /// Number of the answer by which it says whose a message is.
     pub epoch: u64,
     /// How many of its slots are free, if it claims more than these.
@@ -237,7 +240,7 @@ impl Owner {
             at_hand: &self.at_hand,
             look: 500,
             unseen: self.unseen,
-            expected: 10.0,
+            expected: self.expected,
             holds: &self.holds,
             releases: &self.releases,
         };

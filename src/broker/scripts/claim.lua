@@ -44,18 +44,42 @@ local function take(line, most)
   return 1
 end
 
--- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
+-- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
+-- many, the next step goes on with it.
+local unsorted = false
+
+local function first_ready(count)
+  local flows = call('ZRANGE', ready, 0, count - 1)
+  if not bars then return flows end
+  for _ = 1, 5 do
+    local shut = {}
+    meet(flows)
+    for _, flow in ipairs(flows) do
+      if not tenants[flow] or not may_run(tenants[flow]) then
+        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
+      end
+    end
+    if #shut == 0 then return flows end
+    call('ZREM', ready, unpack(shut))
+    remember()
+    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
+  end
+  unsorted = true
+  return flows
+end
+
+-- Serves the tenants whose turn it is. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back. Returns
 -- whether somebody was chosen who could then not be served, so that others may be.
 local function serve()
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
   local line, more = {}, want -- the first one to be served is the last in line
   local function join(flow)
-    local v, low, high = tenants[flow].v, 1, #line + 1
+    local turn, low, high = turn_of(tenants[flow]), 1, #line + 1
     while low < high do
       local middle = math.floor((low + high) / 2)
-      local other = tenants[line[middle]].v
-      if other > v or other == v and line[middle] > flow then low = middle + 1 else high = middle end
+      local other = turn_of(tenants[line[middle]])
+      if other > turn or other == turn and line[middle] > flow then low = middle + 1 else high = middle end
     end
     table.insert(line, low, flow)
   end
@@ -84,11 +108,12 @@ local function serve()
     if (bars and open_messages(tenant) or tenant.n) > (taken[first] or 0) and may_run(tenant) and
       (free > reserved or tenant.r == 0) then
       if not taken[first] then
-        charges[first], taken[first] = math.max(tenant.c or expected, 0.01), 0
+        charges[first], taken[first] = math.max(tenant.c or usual, 0.01), 0
         shares[#shares + 1] = first
       end
       floor = math.max(floor, tenant.v)
       tenant.v = tenant.v + charges[first] / (tenant.w or 1)
+      if tenant.v < floor then line_up(tenant) end
       tenant.r, taken[first], free, left = tenant.r + 1, taken[first] + 1, free - 1, left - 1
       if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
       join(first)

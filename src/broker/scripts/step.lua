@@ -40,7 +40,8 @@
 
 local sequence, want, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local broker_db, results_db = ARGV[6], ARGV[7]
-local look, unseen, expected = tonumber(ARGV[9]), ARGV[10] == '1', tonumber(ARGV[11])
+local look, unseen = tonumber(ARGV[9]), ARGV[10] == '1'
+usual = tonumber(ARGV[11])
 local slots = tonumber(ARGV[13])
 local queues = #KEYS - LISTS
 
