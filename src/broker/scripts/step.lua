@@ -14,8 +14,8 @@
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
 --         kind of each message as two bytes
---      then number of lists of which the caller has messages at hand that are not filed yet, and for each: list, how many;
---         it looks at what is behind these
+--      then number of lists of which the caller has messages at hand that are not filed yet, and these; what is behind
+--         these is not shown, only whose turn it is
 --      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
 --         which it had, and has none any more
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
@@ -24,7 +24,8 @@
 --       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
---       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked
+--       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first (a list
+--       with messages at hand alone, if its turn is the caller's), ms until a queue can be looked
 --       at whose turn another worker has, or -1, the present epoch or -1 if it was not read, number of the latest
 --       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0,
 --       {lists of which something was not filed, since it was no longer there: what is shown of these begins at their
@@ -198,8 +199,8 @@ end
 
 local at_hand = {}
 for _ = 1, tonumber(ARGV[at]) do
-  at_hand[ARGV[at + 1]] = tonumber(ARGV[at + 2])
-  at = at + 2
+  at = at + 1
+  at_hand[ARGV[at]] = true
 end
 for _, list in ipairs(refused) do at_hand[list] = nil end
 at = at + 1
