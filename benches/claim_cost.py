@@ -15,7 +15,7 @@ QUEUES = [f"queue_{number}" for number in range(20)]
 SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
 BATCHES = [1, 4, 16, 64]
 # As `src/broker/filing.rs` cuts what one call files.
-LOOK, KINDS = 500, 100
+LOOK, KINDS = 500, 50
 # The body of a message of usual size; what comes last is what the script knows it by.
 BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
 

@@ -3,7 +3,7 @@
 use super::engine::{Claiming, Engine};
 use super::naming::Naming;
 use super::rates::Rates;
-use crate::broker::{Filing, Keys, LaneKind, Looked};
+use crate::broker::{Filing, Keys, LaneKind, Looked, Room};
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::runner::python::Registry;
@@ -105,14 +105,16 @@ impl Engine {
         self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
         self.gaze.saw(&looked);
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
+        let mut room = Room::default();
         for seen in looked {
             // Behind so many there are likely more: these are read while Redis shows them.
             match gaze.at_hand.iter_mut().find(|rest| rest.list == seen.list) {
                 Some(rest) => rest.messages.extend(seen.messages),
                 None if seen.messages.len() >= LONG => gaze.at_hand.push(seen),
                 None => {
-                    let sorted = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen);
-                    filings.extend(sorted.map(|(filing, _)| filing)); // too few for too many kinds
+                    let (filing, rest) = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen, &mut room);
+                    filings.extend(filing);
+                    gaze.at_hand.extend(Some(rest).filter(|rest| !rest.messages.is_empty()));
                 }
             }
         }
@@ -124,15 +126,17 @@ impl Engine {
     }
 }
 
-/// Whose the messages are that were looked at, and which are of limited tasks; and what is left for another step.
+/// Whose the messages are that were looked at, and which are of limited tasks, as far as there is room; and what is left for
+/// another step.
 pub(super) fn sorted(
     keys: &Keys,
     naming: &mut Naming,
     rates: &Rates,
     registry: Option<&Registry>,
     looked: Looked,
-) -> Option<(Filing, Looked)> {
-    Filing::new(looked, |list, raw| {
+    room: &mut Room,
+) -> (Option<Filing>, Looked) {
+    Filing::new(looked, room, |list, raw| {
         let queue = keys.queue_of(list);
         match Message::parse(raw) {
             Ok(message) => {

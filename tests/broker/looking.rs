@@ -1,7 +1,7 @@
 //! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
 
 use crate::stage::{Owner, Stage, ack, flow_of, front, messages, raws, settled};
-use fairstalk::broker::{Action, Filing, Looked, StepReply};
+use fairstalk::broker::{Action, Filing, Looked, Room, StepReply};
 use std::time::Duration;
 
 /// A look without a claim.
@@ -275,13 +275,18 @@ fn what_one_filing_should_not_touch_comes_back_unread() {
             read += 1;
             flow_of(list, &message)
         };
-        let (_, rest) = Filing::new(looked(messages.to_vec()), kind).unwrap();
+        let (_, rest) = Filing::new(looked(messages.to_vec()), &mut Room::default(), kind);
         (read, rest.messages)
     };
     let many: Vec<_> = (0..150).flat_map(|user| messages(&format!("u{user}"), 1)).collect();
-    assert_eq!(split(&many), (101, many[100..].to_vec()), "a hundred kinds");
+    assert_eq!(split(&many), (51, many[50..].to_vec()), "fifty kinds");
     let bulk = messages("u", 700);
     assert_eq!(split(&bulk), (500, bulk[500..].to_vec()));
     assert_eq!(split(&bulk[..500]), (500, Vec::new()));
-    assert!(Filing::new(looked(Vec::new()), |list, _| flow_of(list, b"")).is_none());
+    // The room is that of all lists of a step.
+    let mut room = Room::default();
+    let kind = |list: &str, message: Vec<u8>| flow_of(list, &message);
+    let mut left = |messages: &[Vec<u8>]| Filing::new(looked(messages.to_vec()), &mut room, kind).1.messages.len();
+    assert_eq!([left(&many[..30]), left(&many[..30]), left(&many[..30])], [0, 10, 30]);
+    assert!(Filing::new(looked(Vec::new()), &mut Room::default(), kind).0.is_none());
 }

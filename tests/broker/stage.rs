@@ -5,7 +5,8 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Settlement, Step, StepReply, Store, start,
+    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Room, Settlement, Step, StepReply, Store,
+    start,
 };
 use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
@@ -254,11 +255,11 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| LaneKind {
+        let kind = |list: &str, message: Vec<u8>| LaneKind {
             flow: flow_of(list, &message),
             limited: (self.task)(&message).map(Into::into),
-        })
-        .map(|(filing, _)| filing)
+        };
+        Filing::new(looked, &mut Room::default(), kind).0
     }
 
     /// A step of an owner that has its lease.
