@@ -117,7 +117,7 @@ def one_size(server, messages, tenants, tasks):
         owner.step()
         waiting -= (steps + 1) * batch
     owner.forget()
-    while owner.call("leave", [], 1000, 0)[0] > 0:
+    while owner.call("leave", [], LOOK, 0)[0] > 0:
         pass
     assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
     return {"steps": costs, "step_ms": longest, "filing_ms": filing, "leaving_ms": owner.forget()}

@@ -13,8 +13,8 @@ const QUICK: Duration = Duration::from_millis(2);
 /// Claims in one step at most: the script stays short however many slots there are.
 pub(super) const WANT_MAX: usize = 64;
 
-/// Settlements in one step at most.
-const MAX_SETTLEMENTS: usize = 500;
+/// Settlements in one step at most, each perhaps of another tenant.
+const MAX_SETTLEMENTS: usize = 100;
 
 impl Engine {
     /// Something has ended that Redis doesn't know of and can be told.
