@@ -64,6 +64,23 @@ def test_others_at_the_same_list_do_not_end_the_filing(celery_app, client, fairs
     assert int(client.hget(of_fleet("tenants"), "waiting")) == 8_000 - 2 - taken
 
 
+def test_many_users_in_all_queues_at_once(celery_app, client, fairstalk, ledger):
+    """More of them than one step files: whoever there is no room for is filed by a later one, and each in his order."""
+    users = range(1, 401)
+    for n in range(3):
+        for user in users:
+            enqueue_task_to_user_queue(tasks.record, user, user, n, str(ledger))
+    fairstalk(workers={"processes": 2, "concurrency": 2}, tenancy=TENANCY)
+    ledger.wait("end", 3 * len(users), timeout=90)
+    wait_settled(client)
+    starts = {user: [] for user in users}
+    for line in ledger.lines("start"):
+        starts[line["user"]].append(line["n"])
+    # Two workers may start two of one user side by side, and the later one may write first.
+    assert all(sorted(order) == [0, 1, 2] for order in starts.values()), starts
+    assert sum(order != [0, 1, 2] for order in starts.values()) <= 20, starts
+
+
 def test_users_get_equal_running_time(celery_app, fairstalk, ledger):
     """One user's tasks take ten times as long as the others'; each gets the same time, not the same number."""
     users = {1: 0.2, **dict.fromkeys(sharing(1, 1), 0.02), **dict.fromkeys(sharing(1, 1, shares=False), 0.02)}
