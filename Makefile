@@ -31,7 +31,7 @@ test-rust: setup
 	cargo test --locked
 
 test-e2e:
-	@sh tests/setup.sh package
+	@sh tests/setup.sh package browser
 	cargo build --locked
 	cargo build --locked --example pages
 	$(VENV)/python -m pytest tests/e2e tests/package

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes target/venv, the Python of the end-to-end tests and the demo, and target/venv-5.3 with the oldest Celery that is
-# tested, and sees that a redis-server is there. With the
-# word `package` also what the tests of the Debian package need: debhelper, which makes it (and brings `man`), and
-# lintian, which judges it.
+# tested, in the oldest Python that is found, and sees that a redis-server is there. Further with the word
+#   package: debhelper, which makes the Debian package (and brings `man`), and lintian, which judges it;
+#   browser: chromium and its driver, to look at the pages of Flower.
 #
 # Written for a fresh Debian 12; elsewhere, provide redis-server and a Python with the venv module and it only makes the venv.
 # It may be called before every test run: a checksum of everything it depends on makes repeated calls free.
@@ -11,16 +11,26 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$root/target/venv
 stamp=$venv/.stamp
-package=${1:-}
+words=" $* "
 wanted=$(cd "$root" && cat tests/setup.sh tests/requirements*.txt | sha256sum)
 
-packaging_tools() {
-    command -v dh >/dev/null && command -v lintian >/dev/null
+# Whether this word was given and one of these programs is missing.
+lacks() {
+    word=$1
+    shift
+    case $words in *" $word "*) ;; *) return 1 ;; esac
+    for program in "$@"; do
+        command -v "$program" >/dev/null || return 0
+    done
+    return 1
 }
+
+lacks_packaging() { lacks package dh lintian; }
+lacks_browser() { lacks browser chromium chromedriver; }
 
 current() {
     [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] \
-        && command -v redis-server >/dev/null && { [ -z "$package" ] || packaging_tools; }
+        && command -v redis-server >/dev/null && ! lacks_packaging && ! lacks_browser
 }
 
 as_root() {
@@ -33,19 +43,33 @@ install_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# Whether this is a Python that can make environments, of this minor version or a later one.
 has_venv() {
-    "$1" -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+    "$1" -c 'import ensurepip, venv, ssl, sqlite3, sys; sys.exit(sys.version_info < (3, int(sys.argv[1])))' "$2" 2>/dev/null
 }
 
 # The system's Python comes first: it is what a service under systemd would use.
 find_python() {
     for python in /usr/bin/python3 python3; do
-        if has_venv "$python"; then
+        if has_venv "$python" 10; then
             echo "$python"
             return
         fi
     done
     return 1
+}
+
+# What fairstalk supports begins with 3.9. pyenv's own commands stay in place when a version of theirs is not chosen.
+find_oldest_python() {
+    for minor in 9 10 11; do
+        for python in "python3.$minor" "$HOME/.pyenv/versions/3.$minor".*/bin/python3; do
+            if has_venv "$python" 9; then
+                echo "$python"
+                return
+            fi
+        done
+    done
+    find_python
 }
 
 current && exit 0
@@ -60,20 +84,25 @@ if ! command -v redis-server >/dev/null; then
     as_root service redis-server stop >/dev/null 2>&1 || true
     if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server || true; fi
 fi
-if [ -n "$package" ] && ! packaging_tools; then
+if lacks_packaging; then
     install_packages debhelper lintian
+fi
+if lacks_browser; then
+    install_packages chromium chromium-driver
 fi
 if ! python=$(find_python); then
     install_packages python3-venv
     python=$(find_python)
 fi
 
-echo "setup: making target/venv and target/venv-5.3 with $python"
-rm -rf "$venv"
-"$python" -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/requirements.txt"
-rm -rf "$venv-5.3"
-"$python" -m venv "$venv-5.3"
-"$venv-5.3/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/requirements-5.3.txt"
+make_venv() {
+    echo "setup: making target/$1 with $2 ($("$2" -V))"
+    rm -rf "$root/target/$1"
+    "$2" -m venv "$root/target/$1"
+    "$root/target/$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/$3"
+}
+
+make_venv venv "$python" requirements.txt
+make_venv venv-5.3 "$(find_oldest_python)" requirements-5.3.txt
 printf '%s\n' "$wanted" >"$stamp"
 echo "setup: done"

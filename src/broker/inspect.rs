@@ -2,9 +2,10 @@
 
 use super::bars::bars;
 use super::connection::unexpected;
+use super::kept::{Kept, KeptLine};
 use super::keys::PRIORITY_SUFFIXES;
 use super::{BrokerError, Connection, Keys};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -64,30 +65,6 @@ pub struct LineFigures {
     pub waiting: u64,
     /// Since when the oldest of them waits here, milliseconds since 1970.
     pub since: Option<i64>,
-}
-
-/// A tenant as the scripts keep it (`scripts/tenants.lua`).
-#[derive(Deserialize)]
-struct Kept {
-    v: f64,
-    r: u64,
-    n: u64,
-    c: Option<f64>,
-    w: Option<f64>,
-    m: Option<u64>,
-    i: Option<f64>,
-    z: Option<f64>,
-    #[serde(default)]
-    p: bool,
-    l: BTreeMap<String, KeptLine>,
-}
-
-#[derive(Deserialize)]
-struct KeptLine {
-    n: u64,
-    /// Numbers of messages and since when they wait, in turn, from the front.
-    #[serde(default)]
-    t: Vec<i64>,
 }
 
 /// Messages that are in no queue.
@@ -152,9 +129,9 @@ pub async fn tenants(connection: &mut Connection, keys: &Keys) -> Result<Vec<Ten
     loop {
         let mut page = redis::cmd("HSCAN");
         page.arg(keys.tenants()).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, found): (u64, Vec<(String, String)>) = connection.query(&page).await?;
-        for (flow, json) in found.into_iter().filter(|(flow, _)| flow.contains(':')) {
-            let kept = serde_json::from_str(&json).map_err(|_| unexpected(&connection.address, "tenants"))?;
+        let (next, found): (u64, Vec<(String, Vec<u8>)>) = connection.query(&page).await?;
+        for (flow, value) in found.into_iter().filter(|(flow, _)| flow.contains(':')) {
+            let kept = Kept::read(&value).map_err(|_| unexpected(&connection.address, "tenants"))?;
             tenants.insert(flow.clone(), figures(flow, kept));
         }
         cursor = next;
@@ -165,10 +142,10 @@ pub async fn tenants(connection: &mut Connection, keys: &Keys) -> Result<Vec<Ten
 }
 
 fn figures(flow: String, kept: Kept) -> TenantFigures {
-    let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting, t: marks })| {
+    let lines = kept.l.into_iter().map(|(line, KeptLine { n: waiting, t: marks, .. })| {
         let mut parts = line.splitn(3, '\u{1f}');
         let (list, due) = (parts.next().unwrap_or_default().to_owned(), parts.next() == Some("due"));
-        let since = marks.as_chunks::<2>().0.iter().map(|[_, since]| *since).min();
+        let since = marks.as_deref().unwrap_or_default().as_chunks::<2>().0.iter().map(|[_, since]| *since).min();
         LineFigures { list, due, task: parts.next().map(str::to_owned), waiting, since }
     });
     TenantFigures {
@@ -180,7 +157,7 @@ fn figures(flow: String, kept: Kept) -> TenantFigures {
         weight: kept.w.unwrap_or(1.0),
         interval: kept.i,
         not_before: kept.z,
-        paused: kept.p,
+        paused: kept.p.unwrap_or_default(),
         max_concurrency: kept.m,
         lines: lines.collect(),
     }

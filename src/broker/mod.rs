@@ -14,6 +14,7 @@ pub mod filing;
 pub mod hand_back;
 pub mod health;
 pub mod inspect;
+pub mod kept;
 pub mod keys;
 pub mod lease;
 pub mod letter;

@@ -37,7 +37,8 @@ impl Engine {
 
     pub(super) fn zygote_said(&mut self, said: ZygoteSaid) {
         match said {
-            ZygoteSaid::Registry(registry) => {
+            ZygoteSaid::Registry(mut registry) => {
+                self.remote.learn(std::mem::take(&mut registry.answers));
                 if let Some(database) = registry.results_db {
                     self.exchange.stepper.set_results_db(database);
                 }
@@ -45,7 +46,6 @@ impl Engine {
                 self.rates.learn(Some(&registry));
                 self.registry = Some(*registry);
                 self.learn_events();
-                self.remote.forget();
                 for slot in &mut self.slots {
                     slot.runner = RunnerState::Waiting(Instant::now());
                 }

@@ -1,6 +1,7 @@
 //! Counts every message over all places, at one instant.
 
 use crate::stage::flow_of;
+use fairstalk::broker::kept::Kept;
 use fairstalk::broker::{Connection, Keys};
 use std::collections::BTreeMap;
 
@@ -121,7 +122,7 @@ impl Census {
     /// Tenants that wait or run.
     pub fn tenants(&self) -> BTreeMap<String, serde_json::Value> {
         let tenants = self.hash(&self.keys().tenants()).into_iter().filter(|(flow, _)| flow.contains(':'));
-        tenants.map(|(flow, json)| (flow, serde_json::from_slice(&json).unwrap())).collect()
+        tenants.map(|(flow, value)| (flow, serde_json::to_value(Kept::read(&value).unwrap()).unwrap())).collect()
     }
 
     /// Tenants that can be served.

@@ -123,7 +123,7 @@ async fn what_a_task_really_took_is_charged_in_the_end() {
     owner.settle(&[Settlement { ran: Some(0.0), ..front(fourth) }]).await;
     assert_eq!(charged(&mut stage).await, 200.0, "it did not run");
     let tenant = stage.census().await.tenants().remove("t:a").unwrap();
-    assert_eq!((&tenant["c"], &tenant["n"], &tenant["r"]), (&80.into(), &6.into(), &0.into()));
+    assert_eq!((&tenant["c"], &tenant["n"], &tenant["r"]), (&80.0.into(), &6.into(), &0.into()));
 }
 
 /// What was claimed unseen is charged only when it ends, if its tenant is known by then.
@@ -181,7 +181,7 @@ async fn the_latest_grant_counts() {
     stage.push("q", &messages("a", 2)).await;
     owner.file().await;
     let tenant = stage.census().await.tenants().remove("t:a").unwrap();
-    assert_eq!((&tenant["w"], &tenant["m"]), (&3.into(), &1.into()));
+    assert_eq!((&tenant["w"], &tenant["m"]), (&3.0.into(), &1.into()));
     assert_eq!(owner.claim(4).await.len(), 1);
     owner.grant(&[]);
     stage.push("q", &messages("a", 1)).await;

@@ -9,13 +9,15 @@ from harness.daemon import Fairstalk, clean_environment, merged
 from harness.processes import ProcessUnderTest
 from harness.waiting import eventually
 
-#: For what the oldest Celery these tests run with doesn't do under a worker of its own either.
-newest = pytest.mark.skipif(celery.VERSION < (5, 7), reason="this Celery does not do it itself")
-
 APPLICATION = Path(__file__).parent / "app"
 PATIENCE = 20
 
 sys.path.insert(0, str(APPLICATION))
+
+
+def since(*version):
+    """Mark what Celery does not do before this version under a worker of its own either."""
+    return pytest.mark.skipif(celery.VERSION < version, reason="this Celery does not do it itself")
 
 
 class Stage:
@@ -85,13 +87,15 @@ class Stage:
 
     def close(self):
         """End everything."""
-        if self.app is not None:
-            disconnect(self.app)
-        self.client.close()
-        if isinstance(self.worker, Fairstalk):
-            self.worker.close()
-        elif self.worker is not None:
-            self.worker.clear_away()
+        try:
+            if self.app is not None:
+                disconnect(self.app)
+            self.client.close()
+        finally:
+            if isinstance(self.worker, Fairstalk):
+                self.worker.close()
+            elif self.worker is not None:
+                self.worker.clear_away()
 
 
 def disconnect(app):

@@ -4,7 +4,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
-from stage import PATIENCE, newest
+from stage import PATIENCE, since
 
 from harness.waiting import eventually
 
@@ -24,7 +24,7 @@ def test_groups_and_chains(worker):
     assert get(chain(t.add.s(1, 1), t.same.si("immutable"), t.collect.s("more"))) == ["immutable", "more"]
 
 
-@newest
+@since(5, 7)
 def test_a_saved_group(worker):
     """It is found again, with its results."""
     saved = group(t.add.s(n, 1) for n in range(4)).apply_async()
@@ -34,7 +34,7 @@ def test_a_saved_group(worker):
     assert restored.completed_count() == 4 and restored.successful()
 
 
-@newest
+@since(5, 4)
 def test_a_group_in_a_group(worker):
     """Its results are in line with the others'."""
     assert get(group(group(t.add.s(1, 1), t.add.s(2, 2)), t.add.s(3, 3))) == [2, 4, 6]
@@ -122,7 +122,7 @@ def test_errbacks(worker):
     assert "TimeLimitExceeded" in worker.notes("limit-errors", 1)[0]
 
 
-@newest
+@since(5, 7)
 def test_errbacks_of_both_kinds(worker):
     """One that wants the exception, and one that wants the id alone."""
     failed = t.fail.apply_async(("told",), link_error=[t.told.s("new-errbacks"), t.told_id.s("old-errbacks")])
@@ -194,7 +194,10 @@ def test_ids(worker):
 
 
 def test_options_of_a_call(worker):
-    """Custom headers, `shadow` and a priority reach the task and do no harm."""
-    seen = get(t.about.s(1), headers={"x-tenant": "7"}, shadow="another.name", priority=3)
-    assert seen["headers"] == {"x-tenant": "7"} and seen["args"] == [1]
+    """Custom headers, `shadow` and a priority reach the task and do no harm; each call has its own headers or none."""
+    for value in ("7", "8"):
+        seen = get(t.about.s(1), headers={"x-tenant": value}, shadow="another.name", priority=3)
+        assert seen["headers"] == {"x-tenant": value} and seen["args"] == [1]
+    assert get(t.about.s(1))["headers"] is None
+    assert get(t.about.s(1), headers={"x-other": "9"})["headers"] == {"x-other": "9"}
     assert seen["routing_key"] == "celery"

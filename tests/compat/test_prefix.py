@@ -4,7 +4,7 @@ import pytest
 from celery import chain, chord
 from celery.exceptions import ChordError
 from celery.result import AsyncResult
-from stage import PATIENCE
+from stage import PATIENCE, since
 
 SETTINGS = {
     "broker_transport_options": {"global_keyprefix": "app:"},
@@ -13,6 +13,7 @@ SETTINGS = {
 SECTIONS = {"broker": {"key_prefix": "app:"}}
 
 
+@since(5, 5)
 def test_results_and_chords_under_a_prefix(worker):
     """Every key has one of the two prefixes; results, retries, chains, chords and lost tasks work."""
     done = t.add.delay(1, 2)

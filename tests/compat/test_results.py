@@ -7,7 +7,7 @@ import compat_tasks as t
 import pytest
 from celery import chord, group
 from celery.result import AsyncResult
-from stage import PATIENCE, newest
+from stage import PATIENCE, since
 
 from harness.waiting import eventually
 
@@ -99,7 +99,7 @@ def test_results_nobody_wants(worker):
     assert [AsyncResult(task).ready() for task in ids] == [False, False]
 
 
-@newest
+@since(5, 6)
 def test_a_result_asked_for(worker):
     """`ignore_result=False` of the call counts more than that of the task."""
     assert t.unwanted.apply_async((5,), ignore_result=False).get(timeout=PATIENCE) == 5
@@ -119,7 +119,7 @@ def test_stamps(worker):
     assert [part["stamps"] for part in both.apply_async().get(timeout=PATIENCE)] == [{"group_stamp": "g"}] * 2
 
 
-@newest
+@since(5, 7)
 def test_rejected(worker):
     """`Reject` without requeueing is a failure."""
     result = t.rejected.delay()

@@ -110,7 +110,7 @@ def test_the_life_of_a_worker(worker):
     """Once each, in this order; those of the pool's processes in the process that runs the tasks. Has to be last."""
     worker.stop()
     lines = [line for line in heard(worker) if line["signal"] in LIFE]
-    main = [line for line in lines if not line["signal"].startswith("worker_process_")]
+    main = [line for line in lines if "_process" not in line["signal"]]
     assert names(main) == [
         "celeryd_init", "worker_init", "celeryd_after_setup", "worker_ready", "worker_shutting_down", "worker_shutdown"
     ]
@@ -122,7 +122,10 @@ def test_the_life_of_a_worker(worker):
     assert len({line["pid"] for line in main}) == 1
     assert main[-2]["detail"] == {"sig": "SIGTERM", "how": "Warm"}
     runs = {line["pid"] for line in heard(worker) if line["signal"] == "task_prerun"}
-    begun = {line["pid"] for line in lines if line["signal"] == "worker_process_init"}
+    processes = [line for line in lines if line["signal"] in ("worker_before_create_process", "worker_process_init")]
+    begun = {line["pid"] for line in processes if line["signal"] == "worker_process_init"}
+    assert [line["pid"] for line in processes if line["pid"] not in begun] == [main[0]["pid"]] * len(begun)
+    assert processes[0]["signal"] == "worker_before_create_process"
     assert runs <= begun and main[0]["pid"] not in begun
     ended = [line for line in lines if line["signal"] == "worker_process_shutdown"]
     assert ended and ended[-1]["pid"] in begun

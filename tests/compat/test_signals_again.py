@@ -19,7 +19,7 @@ def lives(worker):
     lines = [json.loads(line) for line in worker.client.lrange("signals", 0, -1)]
     found = {}
     for line in lines:
-        if line["signal"] in LIFE and not line["signal"].startswith("worker_process_"):
+        if line["signal"] in LIFE and "_process" not in line["signal"]:
             found.setdefault(line["pid"], []).append(line["signal"])
     return list(found.values())
 

@@ -4,9 +4,11 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from harness import PROJECT, example_app
 from harness.daemon import Fairstalk, base_config, clean_environment, merged
+from harness.flower import Flower
 from harness.ledger import Ledger
 from harness.processes import ProcessUnderTest
 from harness.redis_server import RedisServer
+from harness.waiting import eventually
 
 APP = example_app.load()
 
@@ -119,6 +121,17 @@ def client(redis):
     """A redis-py client of this test's Redis."""
     with redis.client() as client:
         yield client
+
+
+@pytest.fixture
+def flower(app_env, tmp_path):
+    """A running Flower."""
+    flower = Flower(app_env, tmp_path)
+    try:
+        eventually(lambda: flower.ask("/healthcheck"), 60, flower.log)
+        yield flower
+    finally:
+        flower.clear_away()
 
 
 @pytest.fixture

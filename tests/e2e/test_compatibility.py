@@ -32,7 +32,7 @@ def rows(name):
 #: Headings whose table has a status in its second column.
 TABLES = [
     "Command line", "Settings of workers", "Settings of tasks", "Settings of results", "Settings of the broker",
-    "Other settings", "Every signal",
+    "Other settings", "Every signal", "Commands",
 ]
 
 

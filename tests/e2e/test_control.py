@@ -256,6 +256,12 @@ def test_celerys_own_programs_under_load(controlled, celery_app, app_env, client
     for found in (inspect.active(), inspect.reserved(), inspect.scheduled(), inspect.revoked(), inspect.clock()):
         assert len(found) == 2
     assert replies(client) == []
+    result = tasks.noop_result.apply_async(("seen",), queue="queue_2")
+    for nap in [task["id"] for found in inspect.active().values() for task in found]:
+        celery_app.control.revoke(nap, terminate=True, signal="KILL")
+    result.get(timeout=PATIENCE)
+    done = celery_tool(app_env, "result", result.id)
+    assert (done.returncode, done.stdout.strip()) == (0, "seen"), done.stderr
 
 
 def replies(client):
@@ -286,6 +292,30 @@ def test_commands_of_the_application_hold_up_nobody(controlled, celery_app, clie
     celery_app.send_task("limited").get(timeout=PATIENCE)
     os.kill(daemon.pids("worker 1")[0], signal.SIGKILL)
     eventually(lambda: not daemon.pids("hangs"), PATIENCE)
+
+
+def test_what_monitors_ask_takes_no_python(controlled, celery_app):
+    """The application has said at its import what its settings and its tasks are; a new import is asked again."""
+    daemon = controlled()
+
+    def known():
+        (zygote,) = eventually(lambda: len(found := daemon.pids("zygote")) == 1 and found, PATIENCE)
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            inspect = celery_app.control.inspect(timeout=10, limit=2)
+            return [*inspect.conf().values()], [*inspect.registered().values()]
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+
+    confs, names = known()
+    assert [conf["task_default_queue"] for conf in confs] == ["queue_0"] * 2
+    assert len(names) == 2 and all("limited [rate_limit=100/s]" in found and "nap" in found for found in names)
+    module = daemon.directory.parent / "controlled.py"
+    module.write_text(APPLICATION.replace('name="nap"', 'name="siesta"').replace('"queue_0"', '"queue_1"'))
+    assert daemon.call("reload", "--pid", daemon.pid).returncode == 0
+    confs, names = known()
+    assert [conf["task_default_queue"] for conf in confs] == ["queue_1"] * 2
+    assert all("siesta" in found and "nap" not in found for found in names)
 
 
 def test_limits_that_are_set_count(controlled, celery_app):

@@ -33,6 +33,13 @@ for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end
 end
 
+-- Redis keeps a short hash as a list, which it searches from its beginning for each field. A long value makes it a table,
+-- and that it stays for as long as anything is in it.
+for _, hash in ipairs({claims, tenants_key}) do
+  call('HSET', hash, 'long', string.rep('.', 1000))
+  call('HDEL', hash, 'long')
+end
+
 local old = call('ZRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, 100)
 local surplus = call('ZCARD', dead) - tonumber(ARGV[6])
 if surplus > 0 then old = call('ZRANGE', dead, 0, math.min(surplus, 100) - 1) end

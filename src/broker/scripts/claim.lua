@@ -44,6 +44,34 @@ local function take(line, most)
   return 1
 end
 
+-- How long the first so many messages of a line have waited, ms.
+local function waits_of(place, messages)
+  local waits, marks = {}, place.t or {}
+  for i = 1, messages do
+    waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
+    if marks[1] then marks[1] = marks[1] - 1 end
+    if marks[1] and marks[1] <= 0 then
+      table.remove(marks, 1)
+      table.remove(marks, 1)
+    end
+  end
+  place.t = marks[1] and marks or nil
+  return waits
+end
+
+-- Takes up to `want` messages of a line from its front. Also returns how long each has waited there, ms.
+local function pop(flow, line, want)
+  local tenant = tenants[flow]
+  local messages = call('RPOP', lane(line, flow), want) or {}
+  local place = tenant.l[line]
+  for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
+  if place.f and #place.f == 0 then place.f = nil end
+  local waits = waits_of(place, #messages)
+  count(tenant, line, #messages < want and -place.n or -#messages)
+  changed[flow] = true
+  return messages, waits
+end
+
 -- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
 -- many, the next step goes on with it.
 local unsorted = false
@@ -73,15 +101,19 @@ end
 -- whether somebody was chosen who could then not be served, so that others may be.
 local function serve()
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
-  local line, more = {}, want -- the first one to be served is the last in line
+  local line, first, more = {}, 1, want
   local function join(flow)
-    local turn, low, high = turn_of(tenants[flow]), 1, #line + 1
+    local turn, low, high = turn_of(tenants[flow]), first, #line + 1
+    -- Who was served a moment ago mostly goes to the end.
+    local middle = high - 1
     while low < high do
-      local middle = math.floor((low + high) / 2)
-      local other = turn_of(tenants[line[middle]])
-      if other > turn or other == turn and line[middle] > flow then low = middle + 1 else high = middle end
+      local other = line[middle]
+      local its = turn_of(tenants[other])
+      if its < turn or its == turn and other < flow then low = middle + 1 else high = middle end
+      middle = low + high
+      middle = (middle - middle % 2) / 2
     end
-    table.insert(line, low, flow)
+    if line[low] then table.insert(line, low, flow) else line[low] = flow end
   end
   for _ in pairs(changed) do more = more + 1 end
   -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
@@ -89,8 +121,8 @@ local function serve()
   if reserved > 0 then more = more + 100 end
   local least = first_ready(more)
   meet(least)
-  for i = #least, 1, -1 do
-    if tenants[least[i]] and not changed[least[i]] then line[#line + 1] = least[i] end
+  for _, flow in ipairs(least) do
+    if tenants[flow] and not changed[flow] then line[#line + 1] = flow end
   end
   for flow in pairs(changed) do
     if tenants[flow] then join(flow) end
@@ -101,22 +133,23 @@ local function serve()
   local free = reserved > 0 and free_slots() or math.huge
   local charges, shares, taken, short = {}, {}, {}, false
   local left = want
-  while left > 0 and #line > 0 do
-    local first = table.remove(line)
-    local tenant = tenants[first]
+  while left > 0 and line[first] do
+    local flow = line[first]
+    local tenant = tenants[flow]
+    first = first + 1
     -- Who can't be served now can't be later in this step, when less is free.
-    if (bars and open_messages(tenant) or tenant.n) > (taken[first] or 0) and may_run(tenant) and
+    if (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
       (free > reserved or tenant.r == 0) then
-      if not taken[first] then
-        charges[first], taken[first] = math.max(tenant.c or usual, 0.01), 0
-        shares[#shares + 1] = first
+      if not taken[flow] then
+        charges[flow], taken[flow] = math.max(tenant.c or usual, 0.01), 0
+        shares[#shares + 1] = flow
       end
-      floor = math.max(floor, tenant.v)
-      tenant.v = tenant.v + charges[first] / (tenant.w or 1)
+      if tenant.v > floor then floor = tenant.v end
+      tenant.v = tenant.v + charges[flow] / (tenant.w or 1)
       if tenant.v < floor then line_up(tenant) end
-      tenant.r, taken[first], free, left = tenant.r + 1, taken[first] + 1, free - 1, left - 1
+      tenant.r, taken[flow], free, left = tenant.r + 1, taken[flow] + 1, free - 1, left - 1
       if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
-      join(first)
+      join(flow)
     end
   end
   for _, flow in ipairs(shares) do
@@ -139,8 +172,11 @@ local function serve()
     tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
   end
   -- Each claim has used up one of these at most, so if more tenants could be served, one of them is still in line.
-  for _, flow in ipairs(line) do
-    if want == 0 and tenants[flow] and may_run(tenants[flow]) then behind = waiting end
+  for i = first, want == 0 and #line or 0 do
+    if may_run(tenants[line[i]]) then
+      behind = waiting
+      break
+    end
   end
   return short
 end

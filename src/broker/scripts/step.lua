@@ -90,7 +90,7 @@ if settlements > 0 then
   end
   if selected ~= broker_db then call('SELECT', broker_db) end
   for i = 1, settlements do
-    local own = held[i + 1] and string.match(held[i + 1], '%z(.-)%z')
+    local own = held[i + 1] and string.match(held[i + 1], '^[^%z]*%z([^%z]*)')
     if own and own ~= '' then flows[i] = own end
   end
   meet(flows)

@@ -4,7 +4,7 @@
 --       3 owners (zset: owner -> end of lease, ms)                     4 owner figures (hash: JSON)
 --       5 delayed (zset: claim -> due, ms)                             6 delayed messages (hash: claim -> list NUL flow NUL message)
 --       7 dead (zset: claim -> time, ms)                               8 dead messages (hash)   9 dead entries (hash: JSON)
---      10 tenants (hash: flow -> JSON, and the counters below)        11 ready (zset: flow -> virtual time, us)
+--      10 tenants (hash: flow -> what `written` makes of it, and the counters below)        11 ready (zset: flow -> virtual time, us)
 --      12 intake (hash: list -> owner NUL end of its turn, ms)        13 ring (changes when lanes have filled)
 --      14 claims of one owner (hash: sequence number -> line NUL flow NUL charge NUL number, and NUL message if its task
 --         was started for good; 'lease' -> number of the owner's connection, until seized)                           15… lists
@@ -98,6 +98,28 @@ end
 -- Whoever comes first may have it.
 local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
+-- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
+-- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
+-- sixth of a step.
+local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, ...)
+  local l = {}
+  for at = 1, 4 * lines, 4 do
+    local line, waiting, numbers, marks = select(at, ...)
+    l[line] = {n = waiting, f = numbers, t = marks}
+  end
+  return {v = v, e = e, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
+end
+
+local function written(tenant)
+  local parts, count = {}, 0
+  for line, place in pairs(tenant.l) do
+    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
+    count = count + 4
+  end
+  return cmsgpack.pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p,
+    tenant.h, tenant.o, count / 4, unpack(parts, 1, count))
+end
+
 -- Reads what is known of these flows, in one call for all.
 local function meet(flows)
   local fields = {}
@@ -126,7 +148,7 @@ local function meet(flows)
   end
   for i = 1, count do
     if values[i] then
-      local tenant = cjson.decode(values[i])
+      local tenant = read(cmsgpack.unpack(values[i]))
       tenant.was_ready = is_free(tenant)
       tenants[fields[i]] = tenant
     end
@@ -178,7 +200,8 @@ local function grant(flow, granted)
   changed[flow] = true
 end
 
-local function lane(line, flow) return own('lane:') .. line .. '\031' .. flow end
+local lanes = own('lane:')
+local function lane(line, flow) return lanes .. line .. '\031' .. flow end
 
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
@@ -216,21 +239,6 @@ local function mark(place, messages)
   place.t = marks
 end
 
--- How long the first so many messages of a line have waited, ms.
-local function waits_of(place, messages)
-  local waits, marks = {}, place.t or {}
-  for i = 1, messages do
-    waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
-    if marks[1] then marks[1] = marks[1] - 1 end
-    if marks[1] and marks[1] <= 0 then
-      table.remove(marks, 1)
-      table.remove(marks, 1)
-    end
-  end
-  place.t = marks[1] and marks or nil
-  return waits
-end
-
 -- Puts messages, the oldest first, to the end of a line.
 local function put_back(flow, line, messages)
   local tenant = enter(flow)
@@ -255,19 +263,6 @@ local function put_front(flow, line, message, claimed)
   end
 end
 
--- Takes up to `want` messages of a line from its front. Also returns how long each has waited there, ms.
-local function pop(flow, line, want)
-  local tenant = tenants[flow]
-  local messages = call('RPOP', lane(line, flow), want) or {}
-  local place = tenant.l[line]
-  for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
-  if place.f and #place.f == 0 then place.f = nil end
-  local waits = waits_of(place, #messages)
-  count(tenant, line, #messages < want and -place.n or -#messages)
-  changed[flow] = true
-  return messages, waits
-end
-
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
 -- after that which was served last.
 local function by_turn(tenant)
@@ -283,9 +278,9 @@ local function by_turn(tenant)
 end
 
 -- What is noted of a claim: line, flow, charge, number of the claim; and the message, if its task was started for good.
-local function parts_of(value) return string.match(value, '^(.-)%z(.-)%z(.-)%z(%d+)%z?(.*)$') end
+local function parts_of(value) return string.match(value, '^([^%z]*)%z([^%z]*)%z([^%z]*)%z(%d+)%z?(.*)$') end
 
-local function was_started(value) return string.find(value, '^.-%z.-%z.-%z%d+%z') ~= nil end
+local function was_started(value) return string.find(value, '^[^%z]*%z[^%z]*%z[^%z]*%z%d+%z') ~= nil end
 
 -- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
 -- not known. Returns the line and the number of the claim.
@@ -335,12 +330,11 @@ local function remember()
   for flow in pairs(changed) do
     local tenant = tenants[flow]
     local is_ready, was_ready = is_free(tenant), tenant.was_ready
-    tenant.was_ready = nil
     if tenant.z and tenant.z <= now then tenant.z = nil end
     if tenant.n <= 0 or tenant.e and tenant.e <= tenant.v then tenant.e = nil end
     if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
       fields[#fields + 1] = flow
-      fields[#fields + 1] = cjson.encode(tenant)
+      fields[#fields + 1] = written(tenant)
     end
     tenant.was_ready = is_ready
     local start, any_paused = 0, false
@@ -352,7 +346,7 @@ local function remember()
     end
     if is_ready then
       -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
-      enter_ready[#enter_ready + 1] = string.format('%.0f', turn_of(tenant) * 1000)
+      enter_ready[#enter_ready + 1] = string.format('%d', turn_of(tenant) * 1000 + 0.5)
       enter_ready[#enter_ready + 1] = flow
     elseif was_ready or bars then -- before a queue was paused it may have been
       leave_ready[#leave_ready + 1] = flow

@@ -24,16 +24,17 @@ class Terminated(SystemExit):
     """SIGTERM, raised in the task so that its `finally` blocks run, as in Celery's children (`billiard.common`)."""
 
 
-#: `json.loads` without its look for other encodings than UTF-8 and its options.
-read_json = json.JSONDecoder().decode
+#: `json.loads` without its looks for other encodings than UTF-8, for options, and for blanks around: the worker has read
+#: these already. Returns the value and where it ends.
+scan_json = json.JSONDecoder().scan_once
 
 
 class Delivery:
     """A message as the tracer wants it (`celery.worker.request.Request`, `celery.app.trace.fast_trace_task`)."""
 
     def __init__(self, headers, properties, content_type, body, hostname):
-        request = read_json(headers.decode())
-        properties = read_json(properties.decode())
+        request, _ = scan_json(headers.decode(), 0)
+        properties, _ = scan_json(properties.decode(), 0)
         info = properties.get("delivery_info") or {}
         request["properties"] = properties
         request["reply_to"] = properties.get("reply_to")

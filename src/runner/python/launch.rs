@@ -9,7 +9,7 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 14] = [
+const MODULES: [(&str, &str); 15] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
@@ -22,6 +22,7 @@ const MODULES: [(&str, &str); 14] = [
     ("fairstalk_runner.process", include_str!("process.py")),
     ("fairstalk_runner.results", include_str!("results.py")),
     ("fairstalk_runner.runner", include_str!("runner.py")),
+    ("fairstalk_runner.shortcuts", include_str!("shortcuts.py")),
     ("fairstalk_runner.unsupported", include_str!("unsupported.py")),
     ("fairstalk_runner.zygote", include_str!("zygote.py")),
 ];

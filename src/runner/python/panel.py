@@ -27,6 +27,20 @@ def commands():
                   if getattr(command, "__module__", None) != control.__name__)
 
 
+def answers(app, node):
+    """What Celery says to the questions that monitors ask all the time, by command; it stays as it is.
+
+    Only Celery's own code runs for it, so the zygote can do it.
+    """
+    found = {}
+    for method in {"conf", "registered"}.difference(commands()):
+        try:
+            found[method] = called(app, node, method, {})
+        except Exception:
+            pass  # whoever asks is told
+    return found
+
+
 def start(app, fd):
     """Entry of a freshly forked process; never returns. `fd` is a socket: a question comes, the answer goes."""
     status = 1
@@ -37,6 +51,8 @@ def start(app, fd):
             question = json.loads(lines.readline())
         set_title("fairstalk: {} for {}".format(question["method"], question["node"]))
         sock.sendall(json.dumps(answer(app, question)).encode())
+        # The kernel takes its time to clear away a process before it closes what that had open.
+        sock.shutdown(socket.SHUT_WR)
         status = 0
     except BrokenPipeError:
         pass  # nobody waits any more
@@ -47,13 +63,17 @@ def start(app, fd):
 
 
 def answer(app, question):
-    """What Celery's worker would answer (`kombu.pidbox.Node.dispatch`); `consumer` is missing, as there is none."""
-    state = AttributeDict(app=app, hostname=question["node"], consumer=None, tset=set)
+    """What Celery's worker would answer (`kombu.pidbox.Node.dispatch`)."""
     try:
-        value = control.Panel.data[question["method"]](state, **question["arguments"])
-        # Numbers that only Python's JSON has can't be passed on.
-        value = json.loads(kombu_json.dumps(value), parse_constant=str)
+        return {"value": called(app, **question)}
     except Exception as exc:
         traceback.print_exc()
         return {"error": repr(exc)}
-    return {"value": value}
+
+
+def called(app, node, method, arguments):
+    """What a command returns; `consumer` is missing, as there is none."""
+    state = AttributeDict(app=app, hostname=node, consumer=None, tset=set)
+    value = control.Panel.data[method](state, **arguments)
+    # Numbers that only Python's JSON has can't be passed on.
+    return json.loads(kombu_json.dumps(value), parse_constant=str)

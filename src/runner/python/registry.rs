@@ -1,6 +1,7 @@
 //! What the zygote tells of the application.
 
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// The application, as far as the daemon has to know it.
@@ -23,6 +24,9 @@ pub struct Registry {
     /// Commands of remote control that the application brings along, or answers in another way than Celery.
     #[serde(default)]
     pub commands: Vec<String>,
+    /// What Celery answers to commands of remote control that are asked often, without arguments.
+    #[serde(default)]
+    pub answers: HashMap<String, Value>,
     /// Database of the results if the worker writes them; none if Celery does.
     pub results_db: Option<i64>,
     /// What stands before `celery-task-meta-` in the keys of the results; none if the worker doesn't write them.

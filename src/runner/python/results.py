@@ -46,7 +46,6 @@ class Collector:
         self._task_id = None
         self._own_key = None
         self.stores = []
-        remember_extended(type(backend.app.conf))
         backend._store_result = self._store_result
         backend.get = self._get
 
@@ -84,20 +83,6 @@ class Collector:
         if self.stores and as_bytes(key) == self._own_key:
             return self.stores[0][1]
         return self._original_get(key)
-
-
-def remember_extended(settings):
-    """Look `result_extended` up once: Celery does so for each result, which is a fifth of what encoding one takes."""
-    find, known = settings.find_value_for_key, []
-
-    def find_value_for_key(self, name, namespace="celery"):
-        if (name, namespace) != ("extended", "result"):
-            return find(self, name, namespace)
-        if not known:
-            known.append(find(self, name, namespace))
-        return known[0]
-
-    settings.find_value_for_key = find_value_for_key
 
 
 def looked_up_at_once(request, state):

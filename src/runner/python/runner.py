@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 
-from . import frames, hooks, logs, results
+from . import frames, hooks, logs, results, shortcuts
 from .inbox import Inbox
 from .execution import Delivery, Execution, Terminated
 from .process import set_title
@@ -64,6 +64,7 @@ def serve(app, channel, inbox, order, results_db):
     logs.attach(channel)
     signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
     signal.signal(signal.SIGTERM, terminate)
+    shortcuts.take(app)
     collector = NoCollector()
     if results_db is not None:
         collector = results.Collector(app.backend, lambda store: channel.send(frames.STORE, frames.pack_store(store)))

@@ -40,7 +40,8 @@ def main(boot, channel):
         from . import about, panel, results, runner, unsupported  # noqa: F401  (so that every runner shares it)
 
         results_db = results.database(app, boot["server"])
-        registry = application.registry(app, results_db) | {"commands": panel.commands()}
+        registry = application.registry(app, results_db)
+        registry |= {"commands": panel.commands(), "answers": panel.answers(app, info.hostname)}
     except BaseException:
         report(channel, {"failed": {"message": traceback.format_exc()}})
         sys.exit(EX_CONFIG)

@@ -54,15 +54,23 @@ pub(super) fn objgraph(engine: &mut Engine, asked: &Asked) -> Answer {
     engine.ask("objgraph", asked.arguments.clone())
 }
 
+/// What is asked, as a text. Arguments that say what holds without them are left out: Celery's tools send these.
+pub(super) fn question(method: &str, arguments: &Arguments) -> String {
+    let says_nothing = |value: &Value| [json!(null), json!(false), json!([])].contains(value);
+    let mut arguments = arguments.clone();
+    arguments.retain(|_, value| !says_nothing(value));
+    format!("{method} {}", Value::Object(arguments))
+}
+
 impl Engine {
     /// Has the application answer.
     pub(super) fn ask(&self, method: &str, arguments: Arguments) -> Answer {
         Answer::later(self.ask_later(method, arguments))
     }
 
-    /// What does not change as long as the application is not imported again: it is asked once.
+    /// What does not change as long as the application is not imported again: it is asked once, or has said so already.
     fn known(&self, method: &str, arguments: Arguments) -> impl Future<Output = Outcome> + use<> {
-        let question = format!("{method} {}", Value::Object(arguments.clone()));
+        let question = question(method, &arguments);
         let (known, asked) = (Rc::clone(&self.remote.known), self.ask_later(method, arguments));
         async move {
             if let Some(value) = known.borrow().get(&question) {

@@ -166,9 +166,11 @@ impl Default for Remote {
 }
 
 impl Remote {
-    /// The application was imported anew.
-    pub(super) fn forget(&mut self) {
-        self.known = Rc::default();
+    /// The application was imported anew, and this is what it answers.
+    pub(super) fn learn(&mut self, answers: HashMap<String, Value>) {
+        let known =
+            answers.into_iter().map(|(method, value)| (application::question(&method, &Arguments::new()), value));
+        self.known = Rc::new(RefCell::new(known.collect()));
     }
 
     /// A task of this name has started.

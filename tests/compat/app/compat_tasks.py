@@ -132,7 +132,7 @@ def about(self, *args):
         "group_index": request.group_index,
         "stamps": request.stamps,
         "stamped_headers": request.stamped_headers,
-        "headers": {key: value for key, value in (request.headers or {}).items() if key.startswith("x-")},
+        "headers": request.headers and {key: value for key, value in request.headers.items() if key.startswith("x-")} or None,
         "retries": request.retries,
         "eager": request.is_eager,
         "hostname": request.hostname,

@@ -8,8 +8,8 @@ import compat_tasks
 
 #: Of a worker's life, and of a task's.
 LIFE = [
-    "celeryd_init", "worker_init", "celeryd_after_setup", "worker_ready", "worker_process_init",
-    "worker_process_shutdown", "worker_shutting_down", "worker_shutdown",
+    "celeryd_init", "worker_init", "celeryd_after_setup", "worker_ready", "worker_before_create_process",
+    "worker_process_init", "worker_process_shutdown", "worker_shutting_down", "worker_shutdown",
 ]
 TASK = [
     "task_received", "task_prerun", "task_postrun", "task_success", "task_failure", "task_retry", "task_revoked",
@@ -55,9 +55,10 @@ def id_of(arguments):
 
 
 def described(sender):
-    """Node names and tasks by name, objects by what they know."""
+    """Node names and tasks by name, objects by what they know; Celery's pool knows neither node nor application."""
     if sender is None or isinstance(sender, str):
         return sender
     if hasattr(sender, "request"):
         return sender.name
-    return {"node": sender.hostname, "app": sender.app.main}
+    app = getattr(sender, "app", None)
+    return {"node": getattr(sender, "hostname", None), "app": app and app.main}
