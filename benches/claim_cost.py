@@ -14,7 +14,8 @@ SCRIPTS = ROOT / "src" / "broker" / "scripts"
 QUEUES = [f"queue_{number}" for number in range(20)]
 SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
 BATCHES = [1, 4, 16, 64]
-LOOK = 500
+# As `src/broker/filing.rs` cuts what one call files.
+LOOK, KINDS = 500, 50
 # The body of a message of usual size; what comes last is what the script knows it by.
 BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
 
@@ -67,8 +68,13 @@ class Owner:
         for number, queue in enumerate(QUEUES):
             flows = [f"t:{tenant}" for tenant in range(number, tenants, len(QUEUES))]
             line = flows * each
-            for start in range(0, len(line), LOOK):
-                self.file_batch(queue, line[start : start + LOOK])
+            while line:
+                kinds, length = set(), 0
+                while length < min(LOOK, len(line)) and len(kinds | {line[length]}) <= KINDS:
+                    kinds.add(line[length])
+                    length += 1
+                self.file_batch(queue, line[:length])
+                line = line[length:]
 
     def file_batch(self, queue, line):
         """Messages of these flows, the oldest first."""
@@ -111,7 +117,7 @@ def one_size(server, messages, tenants, tasks):
         owner.step()
         waiting -= (steps + 1) * batch
     owner.forget()
-    while owner.call("leave", [], 1000, 0)[0] > 0:
+    while owner.call("leave", [], LOOK, 0)[0] > 0:
         pass
     assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
     return {"steps": costs, "step_ms": longest, "filing_ms": filing, "leaving_ms": owner.forget()}

@@ -23,7 +23,7 @@ def delayed(figures):
     rest = (
         f"{number(down['tasks'])} tasks whose time came while nothing ran: from READY of the next daemon to the start of the "
         f"last one {milliseconds(max(0, down['last']))} ms. {number(at_once['messages'])} messages due in the same millisecond: all in "
-        f"their lanes after {number(at_once['seconds'])} s, a hundred with each step; calls of scripts meanwhile took "
+        f"their lanes after {number(at_once['seconds'])} s, fifty with each step; calls of scripts meanwhile took "
         f"{milliseconds(scripts['p50'])} ms at p50, {milliseconds(scripts['p99'])} ms at p99, {milliseconds(scripts['max'])} ms at most."
     )
     lateness = table(

@@ -79,7 +79,7 @@ def cost(figures):
     """Costs of claims."""
     sizes = [step["batch"] for step in figures[0]["steps"]]
     head = ["messages", "tenants", *(f"us a task, {size} a step: script / CPU" for size in sizes)]
-    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back of 1,000, ms"]
+    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back, ms"]
     rows = []
     for of in figures:
         steps = [f"{number(step['script_usec'])} / {number(step['cpu_usec'])}" for step in of["steps"]]

@@ -21,9 +21,9 @@ for _, tenants_key in ipairs(call('KEYS', key('fairstalk:*:tenants'))) do
   local fleet, tenants = string.sub(tenants_key, 1, -#'tenants' - 1), call('HGETALL', tenants_key)
   for i = 1, #tenants, 2 do
     local flow = tenants[i]
-    -- The 12th value is the number of lines, each of which has four, its name first.
+    -- The 13th value is the number of lines, each of which has four, its name first.
     local values = string.find(flow, ':', 1, true) and {cmsgpack.unpack(tenants[i + 1])} or {}
-    for at = 13, 12 + 4 * (values[12] or 0), 4 do
+    for at = 14, 13 + 4 * (values[13] or 0), 4 do
       local line = values[at]
       local of = list_of(line) == line and lines or due_lines
       of[#of + 1] = {list = list_of(line), lane = fleet .. 'lane:' .. line .. '\031' .. flow}

@@ -7,11 +7,20 @@ use std::rc::Rc;
 /// Bytes of a message's end by which the script knows it again. Kombu writes `delivery_tag`, a random UUID, last.
 const TAIL: usize = 64;
 
-/// Kinds in one filing at most: each costs the script a few microseconds.
-const KINDS_MAX: usize = 100;
+/// What one step may still file, over all lists: the script stays short, however many tenants have messages in it.
+#[derive(Debug)]
+pub struct Room {
+    /// Kinds: each costs the script some ten microseconds.
+    kinds: usize,
+    messages: usize,
+}
 
-/// Messages in one filing at most.
-const MESSAGES_MAX: usize = 500;
+impl Default for Room {
+    /// That of a step: 50 kinds, 500 messages.
+    fn default() -> Room {
+        Room { kinds: 50, messages: 500 }
+    }
+}
 
 /// What decides about the lane of a message, besides its list.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,23 +59,29 @@ pub struct Filing {
 }
 
 impl Filing {
-    /// Sorts what was looked at; `kind` says of what kind a message of a list is. What would be more kinds, or messages,
-    /// than one script call should touch comes back unread. `None` if there was nothing.
-    pub fn new<K: Into<Kind>>(looked: Looked, mut kind: impl FnMut(&str, Vec<u8>) -> K) -> Option<(Filing, Looked)> {
+    /// Sorts what was looked at, as far as there is room; `kind` says of what kind a message of a list is. The rest comes
+    /// back unread, for a later step.
+    pub fn new<K: Into<Kind>>(
+        looked: Looked,
+        room: &mut Room,
+        mut kind: impl FnMut(&str, Vec<u8>) -> K,
+    ) -> (Option<Filing>, Looked) {
         let tail = |message: &[u8]| message[message.len().saturating_sub(TAIL)..].to_vec();
-        let first = tail(looked.messages.first()?);
+        let first = match looked.messages.first() {
+            Some(first) if room.kinds > 0 && room.messages > 0 => tail(first),
+            _ => return (None, looked),
+        };
         let mut rest = Looked { list: Rc::clone(&looked.list), messages: Vec::new() };
         let mut messages = looked.messages.into_iter();
         let (mut last, mut kinds, mut whose) = (Vec::new(), Vec::<Kind>::new(), Vec::new());
-        while let Some(message) = messages.next() {
+        for message in messages.by_ref() {
             let end = tail(&message);
-            let spare = (kinds.len() == KINDS_MAX).then(|| message.clone());
+            let spare = (kinds.len() == room.kinds).then(|| message.clone());
             let own = kind(&looked.list, message).into();
             // Most often it is the one of the message before.
             let known = kinds.iter().rposition(|kind| *kind == own);
             if let Some(spare) = spare.filter(|_| known.is_none()) {
                 rest.messages.push(spare);
-                rest.messages.extend(messages);
                 break;
             }
             let place = known.unwrap_or(kinds.len());
@@ -75,12 +90,14 @@ impl Filing {
             }
             last = end;
             whose.push(u16::try_from(place).unwrap_or(u16::MAX));
-            if whose.len() == MESSAGES_MAX {
-                rest.messages.extend(messages);
+            if whose.len() == room.messages {
                 break;
             }
         }
-        Some((Filing { list: looked.list, first, last, kinds, whose }, rest))
+        rest.messages.extend(messages);
+        room.kinds -= kinds.len();
+        room.messages -= whose.len();
+        (Some(Filing { list: looked.list, first, last, kinds, whose }), rest)
     }
 
     pub(super) fn write(&self, policy: &Policy, invocation: &mut ScriptInvocation<'_>) {

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub struct Kept {
     /// Virtual time, milliseconds.
     pub v: f64,
+    /// The floor when it began to wait, as long as that is more than its virtual time.
+    pub e: Option<f64>,
     /// Tasks that run.
     pub r: u64,
     /// Messages that wait.
@@ -54,6 +56,7 @@ impl Kept {
         let values = &mut Deserializer::from_read_ref(value);
         let mut kept = Kept {
             v: next(values)?,
+            e: next(values)?,
             r: next(values)?,
             n: next(values)?,
             c: next(values)?,
@@ -85,7 +88,8 @@ mod tests {
     /// What a script wrote is read in tests/broker on a real server; here, what none has written.
     #[test]
     fn only_what_a_script_writes() {
-        let whole = b"\xcb\x40\x00\0\0\0\0\0\0\x01\x02\xc0\xc0\xc0\xc0\xc0\xc3\xa1o\xc0\x01\xa1q\x02\xc0\x92\x02\x07";
+        let whole =
+            b"\xcb\x40\x00\0\0\0\0\0\0\xc0\x01\x02\xc0\xc0\xc0\xc0\xc0\xc3\xa1o\xc0\x01\xa1q\x02\xc0\x92\x02\x07";
         let kept = Kept::read(whole).unwrap();
         assert_eq!(
             (kept.v, kept.r, kept.n, kept.c, kept.p, kept.h.as_deref()),

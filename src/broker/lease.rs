@@ -23,6 +23,9 @@ pub const VISIBILITY: Duration = Duration::from_secs(3600);
 /// Claims looked at in one go.
 const BATCH: usize = 100;
 
+/// Messages poured back in one script call, about: the server is not held up for more than some milliseconds.
+const POUR: usize = 500;
+
 /// A sign of life.
 #[derive(Debug)]
 pub struct Beat<'a> {
@@ -194,7 +197,7 @@ impl Leases {
     async fn pour(&self, connection: &mut Connection, owner: &str, dead: bool) -> Result<Others, BrokerError> {
         loop {
             let mut invocation = call(&self.leave, &self.keys, owner);
-            invocation.arg(1000).arg(u8::from(dead));
+            invocation.arg(POUR).arg(u8::from(dead));
             let mut redis = connection.redis.clone();
             let (left, now, leases): (i64, i64, Vec<(String, f64)>) =
                 connection.sorted(invocation.invoke_async(&mut redis)).await?;

@@ -32,7 +32,7 @@ pub mod wake;
 
 pub use connection::{Connection, address};
 pub use error::{BrokerError, Kind};
-pub use filing::{Filing, Kind as LaneKind, Looked};
+pub use filing::{Filing, Kind as LaneKind, Looked, Room};
 pub use keys::Keys;
 pub use letter::Reason;
 pub use step::{Action, Claim, Settlement, Step, StepReply, Store};

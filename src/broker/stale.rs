@@ -8,7 +8,11 @@ use super::{BrokerError, Connection, Keys};
 use crate::message::{Message, rewrite};
 use redis::Script;
 use serde_json::value::RawValue;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A stock worker that restores holds kombu's mutex for some milliseconds. If it is killed meanwhile the mutex ends by itself only
+/// after five minutes (`kombu/transport/redis.py`, `unacked_mutex_expire`); so long nobody would restore anything.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// The scripts around them.
 pub struct Stale {
@@ -16,12 +20,34 @@ pub struct Stale {
     restore: Script,
     keys: Keys,
     visibility: Duration,
+    /// Who holds kombu's mutex, each holding under a name of its own, and since when that is known.
+    holder: Option<(Vec<u8>, Instant)>,
+    dead_after: Duration,
 }
 
 impl Stale {
     /// `visibility` is the application's `visibility_timeout`: what was claimed less long ago is left alone.
     pub fn new(keys: Keys, visibility: Duration) -> Stale {
-        Stale { look: script!("scripts/stale.lua"), restore: script!("scripts/restore.lua"), keys, visibility }
+        let (look, restore) = (script!("scripts/stale.lua"), script!("scripts/restore.lua"));
+        Stale { look, restore, keys, visibility, holder: None, dead_after: DEAD_AFTER }
+    }
+
+    /// The same, but whoever holds kombu's mutex for this long counts as dead.
+    pub fn with_dead_after(self, dead_after: Duration) -> Stale {
+        Stale { dead_after, ..self }
+    }
+
+    /// The holder of kombu's mutex, if it is dead; else nothing.
+    async fn dead_holder(&mut self, connection: &mut Connection) -> Result<Vec<u8>, BrokerError> {
+        let key = self.keys.key("unacked_mutex");
+        let holder: Option<Vec<u8>> = connection.query(redis::cmd("GET").arg(key)).await?;
+        match (holder, &self.holder) {
+            (Some(holder), Some((known, since))) if holder == *known => {
+                return Ok(if since.elapsed() > self.dead_after { holder } else { Vec::new() });
+            }
+            (holder, _) => self.holder = holder.map(|holder| (holder, Instant::now())),
+        }
+        Ok(Vec::new())
     }
 
     /// Puts back what is older, marked redelivered, to the front of its list. Returns how many messages that were.
@@ -29,11 +55,12 @@ impl Stale {
     ///
     /// # Errors
     /// [`BrokerError`].
-    pub async fn restore(&self, connection: &mut Connection) -> Result<usize, BrokerError> {
+    pub async fn restore(&mut self, connection: &mut Connection) -> Result<usize, BrokerError> {
         let (mut restored, mut from) = (0, 0);
+        let dead = self.dead_holder(connection).await?;
         loop {
             let mut invocation = call(&self.look, &self.keys, "");
-            invocation.arg(self.visibility.as_secs()).arg(from);
+            invocation.arg(self.visibility.as_secs()).arg(from).arg(&dead);
             let mut redis = connection.redis.clone();
             let reply: Vec<redis::Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
             let mut parts = reply.into_iter();
@@ -41,7 +68,7 @@ impl Stale {
             let next: i64 = redis::from_redis_value(parts.next().ok_or_else(bad)?).map_err(|_| bad())?;
             let found: Result<Vec<Vec<u8>>, _> = parts.map(redis::from_redis_value).collect();
             let mut invocation = call(&self.restore, &self.keys, "");
-            invocation.arg(self.visibility.as_secs());
+            invocation.arg(self.visibility.as_secs()).arg(&dead);
             let mut any = false;
             for entry in found.map_err(|_| bad())?.chunks_exact(2) {
                 if let Some((list, message)) = self.place(&entry[1]) {

@@ -117,7 +117,7 @@ pub struct Step<'a> {
     pub epoch: u64,
     /// What was looked at and is now known.
     pub filings: &'a [Filing],
-    /// Lists of which messages were looked at that are not known yet, and how many: the look begins behind them.
+    /// Lists of which messages were looked at that are not known yet, and how many: the look begins behind these.
     pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
@@ -179,6 +179,23 @@ pub struct StepReply {
     pub epoch: Option<u64>,
     /// Messages in lanes, if all that was wanted was claimed and more could run; else 0.
     pub behind: usize,
+    /// Lists of which something was not filed, because it was no longer at the front. What is shown of these begins at the
+    /// front, not behind what is at hand.
+    pub refused: Vec<String>,
+}
+
+impl StepReply {
+    /// With what is behind the messages at hand, where the script says that the caller looks at that list.
+    fn with(mut self, behind: Vec<Looked>) -> StepReply {
+        for behind in behind {
+            let looked = self.looked.iter_mut().find(|looked| looked.list == behind.list && looked.messages.is_empty());
+            if let Some(looked) = looked {
+                *looked = behind;
+            }
+        }
+        self.looked.retain(|looked| !looked.messages.is_empty());
+        self
+    }
 }
 
 /// The step script, made ready for one set of queues.
@@ -243,8 +260,8 @@ impl Stepper {
             filing.write(&self.policy, &mut invocation);
         }
         invocation.arg(step.at_hand.len());
-        for (list, messages) in step.at_hand {
-            invocation.arg(&**list).arg(messages);
+        for (list, _) in step.at_hand {
+            invocation.arg(&**list);
         }
         for flows in [step.holds, step.releases] {
             invocation.arg(flows.len());
@@ -252,17 +269,42 @@ impl Stepper {
                 invocation.arg(&**flow);
             }
         }
-        let mut redis = connection.redis.clone();
-        let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
+        let (mut redis, mut behind) = (connection.redis.clone(), connection.clone());
+        let script = connection.sorted(invocation.invoke_async(&mut redis));
+        // Sent in this order, and answered in it.
+        let (reply, shown) = tokio::join!(script, look_behind(&mut behind, step));
+        let (reply, shown): (Vec<Value>, _) = (reply?, shown?);
         if reply.is_empty() {
             return Ok(None);
         }
-        decode(reply, step.sequence).map(Some).ok_or_else(|| unexpected(&connection.address, "step"))
+        let reply = decode(reply, step.sequence).map(|reply| reply.with(shown));
+        reply.map(Some).ok_or_else(|| unexpected(&connection.address, "step"))
     }
 }
 
+/// What is behind the messages at hand, for each of their lists the oldest first. Once the script has filed what is before
+/// them they are at the front; if it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
+async fn look_behind(connection: &mut Connection, step: &Step<'_>) -> Result<Vec<Looked>, BrokerError> {
+    let lists = i64::try_from(step.at_hand.len()).unwrap_or(i64::MAX);
+    if lists == 0 || step.look == 0 {
+        return Ok(Vec::new());
+    }
+    let share = (i64::try_from(step.look).unwrap_or(i64::MAX) / lists).max(1);
+    let mut pipeline = redis::pipe();
+    for (list, at_hand) in step.at_hand {
+        let skip = i64::try_from(*at_hand).unwrap_or(i64::MAX / 2);
+        pipeline.cmd("LRANGE").arg(&**list).arg(-share - skip).arg(-1 - skip);
+    }
+    let shown: Vec<Vec<Value>> = connection.pipeline(&pipeline).await?;
+    let lists = step.at_hand.iter().map(|(list, _)| Rc::clone(list));
+    Ok(lists
+        .zip(shown)
+        .map(|(list, shown)| Looked { list, messages: shown.into_iter().rev().filter_map(bytes).collect() })
+        .collect())
+}
+
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind]: [Value; 10] =
+    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind, refused]: [Value; 11] =
         reply.try_into().ok()?;
     let behind = i64::from_redis_value(behind).ok()?;
     let [next_due, turn, epoch] =
@@ -302,6 +344,7 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         revoked: i64::from_redis_value(revoked).ok()?,
         epoch: u64::try_from(epoch).ok(),
         behind: usize::try_from(behind).unwrap_or(0),
+        refused: Vec::from_redis_value(refused).ok()?,
     })
 }
 

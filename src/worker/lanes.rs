@@ -3,7 +3,7 @@
 use super::engine::{Claiming, Engine};
 use super::naming::Naming;
 use super::rates::Rates;
-use crate::broker::{Filing, Keys, LaneKind, Looked};
+use crate::broker::{Filing, Keys, LaneKind, Looked, Room};
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::runner::python::Registry;
@@ -77,18 +77,35 @@ impl Engine {
         if !self.filings.is_empty() || !self.gaze.at_hand.is_empty() {
             return Some(Instant::now());
         }
-        let known = !self.python() || self.registry.is_some(); // positions of parameters are the application's
-        let due = self.gaze.due().filter(|_| known)?;
+        let due = self.gaze.due().filter(|_| self.can_read())?;
         Some(if self.exchange.watching() && self.free() > 0 { Instant::now() } else { due })
+    }
+
+    /// Whether it can be said whose a message is: the positions of parameters are the application's.
+    fn can_read(&self) -> bool {
+        !self.python() || self.registry.is_some()
+    }
+
+    /// The application is gone for now: what was seen and not read stays where it is, until it is known again whose it is.
+    pub(super) fn look_away(&mut self) {
+        self.gaze.at_hand.clear();
+        self.gaze.wanted = true;
     }
 
     /// How many messages the step now to be made looks at.
     pub(super) fn reach(&self) -> usize {
-        if self.look_due().is_none_or(|due| due > Instant::now()) {
+        if !self.can_read() || self.look_due().is_none_or(|due| due > Instant::now()) {
             return 0;
         }
         let reach = self.gaze.reach();
         if self.ahead.works.is_empty() { reach } else { reach.min(LOOK_AHEAD) }
+    }
+
+    /// Drops what was read of these lists: somebody else has moved what was before it.
+    pub(super) fn forget(&mut self, lists: &[String]) {
+        let kept = |list: &str| !lists.iter().any(|refused| refused == list);
+        self.filings.retain(|filing| kept(&filing.list));
+        self.gaze.at_hand.retain(|seen| kept(&seen.list));
     }
 
     /// Notes whose the messages are.
@@ -98,14 +115,16 @@ impl Engine {
         self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
         self.gaze.saw(&looked);
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
+        let mut room = Room::default();
         for seen in looked {
             // Behind so many there are likely more: these are read while Redis shows them.
             match gaze.at_hand.iter_mut().find(|rest| rest.list == seen.list) {
                 Some(rest) => rest.messages.extend(seen.messages),
                 None if seen.messages.len() >= LONG => gaze.at_hand.push(seen),
                 None => {
-                    let sorted = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen);
-                    filings.extend(sorted.map(|(filing, _)| filing)); // too few for too many kinds
+                    let (filing, rest) = sorted(&exchange.keys, naming, rates, registry.as_ref(), seen, &mut room);
+                    filings.extend(filing);
+                    gaze.at_hand.extend(Some(rest).filter(|rest| !rest.messages.is_empty()));
                 }
             }
         }
@@ -117,15 +136,17 @@ impl Engine {
     }
 }
 
-/// Whose the messages are that were looked at, and which are of limited tasks; and what is left for another step.
+/// Whose the messages are that were looked at, and which are of limited tasks, as far as there is room; and what is left for
+/// another step.
 pub(super) fn sorted(
     keys: &Keys,
     naming: &mut Naming,
     rates: &Rates,
     registry: Option<&Registry>,
     looked: Looked,
-) -> Option<(Filing, Looked)> {
-    Filing::new(looked, |list, raw| {
+    room: &mut Room,
+) -> (Option<Filing>, Looked) {
+    Filing::new(looked, room, |list, raw| {
         let queue = keys.queue_of(list);
         match Message::parse(raw) {
             Ok(message) => {

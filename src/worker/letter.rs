@@ -24,6 +24,8 @@ pub struct Death {
     /// Name of the signal that killed it.
     signal: Option<&'static str>,
     exit_code: Option<i32>,
+    /// The most memory it had, bytes.
+    peak: Option<u64>,
 }
 
 impl Death {
@@ -35,12 +37,18 @@ impl Death {
                 words: format!("signal {} ({})", signal as i32, signal.as_str()),
                 signal: Some(signal.as_str()),
                 exit_code: None,
+                peak: None,
             },
             Ok(WaitStatus::Exited(_, code)) => {
-                Death { words: format!("exitcode {code}"), signal: None, exit_code: Some(code) }
+                Death { words: format!("exitcode {code}"), signal: None, exit_code: Some(code), peak: None }
             }
-            _ => Death { words: format!("wait status {status:#x}"), signal: None, exit_code: None },
+            _ => Death { words: format!("wait status {status:#x}"), signal: None, exit_code: None, peak: None },
         }
+    }
+
+    /// Of a process that had so much memory at most, bytes.
+    pub fn with_peak(self, bytes: u64) -> Death {
+        Death { peak: Some(bytes), ..self }
     }
 
     /// That of a command.
@@ -84,7 +92,7 @@ impl<'a> Letter<'a> {
 
     /// With the end of what ran it.
     pub fn died(self, death: &'a Death) -> Letter<'a> {
-        Letter { death: Some(death), ..self }
+        Letter { death: Some(death), memory_peak: self.memory_peak.or(death.peak), ..self }
     }
 
     /// With the most memory it used, in bytes.

@@ -58,8 +58,8 @@ impl Engine {
                     process.started(pid, pidfd);
                 }
             }
-            ZygoteSaid::Exited { pid, status } => {
-                let death = Death::of(pid, status);
+            ZygoteSaid::Exited { pid, status, peak } => {
+                let death = Death::of(pid, status).with_peak(peak);
                 let Some(index) = self.slot_of_runner(pid) else { return };
                 self.see_started();
                 let slot = &mut self.slots[index];
@@ -102,6 +102,7 @@ impl Engine {
         self.recall();
         self.put_back_all();
         self.registry = None;
+        self.look_away();
         self.unfence();
         for index in (0..self.slots.len()).rev() {
             let slot = &mut self.slots[index];
@@ -207,6 +208,7 @@ impl Engine {
     /// A runner is dead: its task is handed back, or recorded as lost, and another takes its place.
     fn runner_died(&mut self, index: usize, death: &Death) {
         let how = &death.words;
+        self.see_started(); // what it said last may have been the end of one task, and the next one it did not survive
         if !self.ahead.works.is_empty() && !self.ahead.recalled {
             self.recall(); // it may have taken one that it has not begun
         }

@@ -3,7 +3,7 @@
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
 use super::lanes::sorted;
-use crate::broker::{Action, Filing, Looked, Step, StepReply};
+use crate::broker::{Action, Filing, Looked, Room, Step, StepReply};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ const QUICK: Duration = Duration::from_millis(2);
 /// Claims in one step at most: the script stays short however many slots there are.
 pub(super) const WANT_MAX: usize = 64;
 
-/// Settlements in one step at most.
-const MAX_SETTLEMENTS: usize = 500;
+/// Settlements in one step at most, each perhaps of another tenant.
+const MAX_SETTLEMENTS: usize = 100;
 
 impl Engine {
     /// Something has ended that Redis doesn't know of and can be told.
@@ -73,16 +73,20 @@ impl Engine {
         let keys = &exchange.keys;
         let read = async {
             tokio::task::yield_now().await; // until the call is sent
-            at_hand.into_iter().filter_map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen)).unzip()
+            let mut room = Room::default();
+            at_hand.into_iter().map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen, &mut room)).unzip()
         };
-        let (reply, (read, rest)): (_, (Vec<Filing>, Vec<Looked>)) =
+        let (reply, (read, mut rest)): (_, (Vec<Option<Filing>>, Vec<Looked>)) =
             tokio::join!(exchange.stepper.call(connection, &step), read);
         let reply = reply?.ok_or(Trouble::LeaseLost)?;
         for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
             self.tally.end(settlement.sequence, Instant::now());
         }
-        self.filings = read;
+        // Lists for which there was no room are the first next time.
+        let full = read.iter().position(Option::is_none).unwrap_or(0);
+        rest.rotate_left(full);
         self.gaze.at_hand = rest.into_iter().filter(|rest| !rest.messages.is_empty()).collect();
+        self.filings = read.into_iter().flatten().collect();
         self.ahead.stepped(holds);
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {
@@ -93,6 +97,7 @@ impl Engine {
     }
 
     fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
+        self.forget(&reply.refused);
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
         exchange.cursor = reply.cursor;

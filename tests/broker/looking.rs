@@ -1,7 +1,7 @@
 //! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
 
 use crate::stage::{Owner, Stage, ack, flow_of, front, messages, raws, settled};
-use fairstalk::broker::{Action, Filing, Looked, StepReply};
+use fairstalk::broker::{Action, Filing, Looked, Room, StepReply};
 use std::time::Duration;
 
 /// A look without a claim.
@@ -101,6 +101,42 @@ async fn what_a_stock_worker_does_meanwhile_makes_a_filing_do_nothing() {
         assert!(census.list("q").is_empty());
         census.assert_one_place(&left);
     }
+}
+
+/// What is at hand lies behind what could not be filed: it would never come to the front, and nor would what is shown
+/// behind it.
+#[tokio::test]
+async fn after_a_filing_that_was_not_made_all_is_looked_at_from_the_front() {
+    let mut stage = Stage::new(&["q"]).await;
+    let all = messages("a", 9);
+    stage.push("q", &all[..4]).await;
+    let mut owner = stage.owner("o").await;
+    let first = look(&mut owner).await;
+    stage.push("q", &all[4..]).await;
+    let _: redis::Value = stage.ask(&["RPOP", "q"]).await;
+    owner.at_hand = vec![("q".into(), 2)];
+    let reply = owner.one_step(0, &[], &filings(&owner, first)).await.unwrap().unwrap();
+    assert_eq!((&reply.refused[..], &reply.looked[0].messages[..]), (&["q".to_owned()][..], &all[1..]));
+    owner.at_hand.clear();
+    let reply = owner.one_step(0, &[], &filings(&owner, reply)).await.unwrap().unwrap();
+    assert!(reply.refused.is_empty());
+    assert_eq!(stage.census().await.waiting("q", "t:a"), all[1..]);
+}
+
+/// Who was too slow takes nobody's turn away.
+#[tokio::test]
+async fn a_filing_that_was_not_made_leaves_the_turn_to_whose_it_is() {
+    let mut stage = Stage::new(&["q"]).await;
+    stage.push("q", &messages("a", 3)).await;
+    let (mut one, mut two, mut three) =
+        (stage.owner("one").await, stage.owner("two").await, stage.owner("three").await);
+    let late = look(&mut one).await;
+    let _: i64 = stage.ask(&["DEL", "fairstalk:intake"]).await; // its turn is over
+    assert_eq!(seen(&look(&mut two).await), [("q", 3)]);
+    let _: redis::Value = stage.ask(&["RPOP", "q"]).await;
+    let reply = one.one_step(0, &[], &filings(&one, late)).await.unwrap().unwrap();
+    assert_eq!((reply.refused.len(), reply.looked.len()), (1, 0));
+    assert!(look(&mut three).await.looked.is_empty(), "the second one is looking");
 }
 
 /// What comes to the other end is no reason to begin again.
@@ -239,13 +275,18 @@ fn what_one_filing_should_not_touch_comes_back_unread() {
             read += 1;
             flow_of(list, &message)
         };
-        let (_, rest) = Filing::new(looked(messages.to_vec()), kind).unwrap();
+        let (_, rest) = Filing::new(looked(messages.to_vec()), &mut Room::default(), kind);
         (read, rest.messages)
     };
     let many: Vec<_> = (0..150).flat_map(|user| messages(&format!("u{user}"), 1)).collect();
-    assert_eq!(split(&many), (101, many[100..].to_vec()), "a hundred kinds");
+    assert_eq!(split(&many), (51, many[50..].to_vec()), "fifty kinds");
     let bulk = messages("u", 700);
     assert_eq!(split(&bulk), (500, bulk[500..].to_vec()));
     assert_eq!(split(&bulk[..500]), (500, Vec::new()));
-    assert!(Filing::new(looked(Vec::new()), |list, _| flow_of(list, b"")).is_none());
+    // The room is that of all lists of a step.
+    let mut room = Room::default();
+    let kind = |list: &str, message: Vec<u8>| flow_of(list, &message);
+    let mut left = |messages: &[Vec<u8>]| Filing::new(looked(messages.to_vec()), &mut room, kind).1.messages.len();
+    assert_eq!([left(&many[..30]), left(&many[..30]), left(&many[..30])], [0, 10, 30]);
+    assert!(Filing::new(looked(Vec::new()), &mut Room::default(), kind).0.is_none());
 }

@@ -61,7 +61,7 @@ fn id_of(message: &[u8]) -> String {
 
 fn filing(looked: fairstalk::broker::Looked) -> Option<Filing> {
     let flow = |message: &[u8]| -> Rc<str> { format!("t:{}", id_of(message).split_once('-').unwrap().0).into() };
-    Filing::new(looked, |_, message| flow(&message)).map(|(filing, _)| filing)
+    Filing::new(looked, &mut fairstalk::broker::Room::default(), |_, message| flow(&message)).0
 }
 
 /// Once more, and counted, unless nobody may run it again.
@@ -367,7 +367,7 @@ impl World {
             }
             _ => {
                 let before = self.stage.census().await.unacked();
-                let stale = Stale::new(self.stage.keys.clone(), Duration::from_secs(3600));
+                let mut stale = Stale::new(self.stage.keys.clone(), Duration::from_secs(3600));
                 stale.restore(&mut self.stage.admin).await.unwrap();
                 let after = self.stage.census().await.unacked();
                 self.restored.extend(before.into_keys().filter(|claim| !after.contains_key(claim)));

@@ -2,7 +2,7 @@
 
 use crate::stage::{Owner, Stage, ack, messages, raws};
 use fairstalk::broker::answer::{self, Kept};
-use fairstalk::broker::{Filing, StepReply};
+use fairstalk::broker::{Filing, Room, StepReply};
 use fairstalk::fairness::flow::of_queue;
 
 async fn look(owner: &mut Owner) -> StepReply {
@@ -11,8 +11,11 @@ async fn look(owner: &mut Owner) -> StepReply {
 
 /// Files what was seen under the names of its queues, as a worker does that knows of no answer.
 async fn file_by_queue(owner: &mut Owner, reply: StepReply) -> StepReply {
-    let filings: Vec<Filing> =
-        reply.looked.into_iter().filter_map(|looked| Some(Filing::new(looked, |list, _| of_queue(list))?.0)).collect();
+    let filings: Vec<Filing> = reply
+        .looked
+        .into_iter()
+        .filter_map(|looked| Filing::new(looked, &mut Room::default(), |list, _| of_queue(list)).0)
+        .collect();
     owner.one_step(0, &[], &filings).await.unwrap().unwrap()
 }
 

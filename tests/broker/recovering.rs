@@ -29,6 +29,12 @@ async fn a_beat_renews_the_lease_and_what_is_held() {
     assert!((left - LEASE.as_millis() as f64).abs() < 2000.0, "{left} ms of its lease left");
 }
 
+#[test]
+fn what_a_lost_host_held_is_put_back_within_ten_seconds() {
+    // Its last beat was just before; the others' beats find the end of its lease.
+    assert!(LEASE + BEAT < Duration::from_secs(10));
+}
+
 #[tokio::test]
 async fn waiting_counts_every_priority() {
     let mut stage = Stage::with_prefix("p:", &["a", "b"]).await;

@@ -71,10 +71,33 @@ async fn a_newcomer_goes_first_once_and_cannot_save_up_credit() {
         }
         stage.push("q", &messages("s", 30)).await;
         owner.file().await;
-        assert_eq!(whose(&owner.claim(1).await), "s", "first");
+        assert_eq!(whose(&owner.claim(3).await), "sss", "first, and two tasks more");
         let after = whose(&owner.claim(12).await);
         assert_eq!(after.matches('s').count(), 4, "then as often as the others: {after}");
     }
+}
+
+/// Whoever of them has had more of late: none of those with little to do waits for all others of them.
+#[tokio::test]
+async fn who_has_had_less_than_the_floor_is_served_in_the_order_of_coming() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = with_lanes(&mut stage, "o", &[("z", 60)]).await;
+    for _ in 0..10 {
+        let claims = owner.claim(1).await;
+        owner.settle(&claims.iter().map(|claim| ran(claim, 10.0)).collect::<Vec<_>>()).await;
+    }
+    stage.push("q", &messages("x", 1)).await;
+    owner.file().await;
+    assert_eq!(whose(&owner.claim(1).await), "x", "it runs while it calls again, and others for the first time");
+    for (tenant, count) in [("x", 1), ("a", 2), ("b", 1)] {
+        stage.push("q", &messages(tenant, count)).await;
+        owner.file().await;
+    }
+    let mut order = String::new();
+    for want in [1, 1, 2, 1] {
+        order += &whose(&owner.claim(want).await);
+    }
+    assert_eq!(order, "xabaz", "the second of a comes behind the first of b, and before the bulk job of z");
 }
 
 #[tokio::test]

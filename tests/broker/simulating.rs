@@ -1,6 +1,6 @@
 //! Shares of running time over a minute: real scripts, made-up running times.
 
-use crate::stage::{Owner, Stage, messages, ran};
+use crate::stage::{Owner, Stage, flow_of, messages, ran};
 use fairstalk::broker::Claim;
 use std::collections::BTreeMap;
 
@@ -87,4 +87,46 @@ async fn shares_are_in_proportion_to_weights() {
         let share = shares[flow] / (2.0 * MINUTE) * 7.0;
         assert!((share / expected - 1.0).abs() < 0.05, "{flow} has {share:.3} of 7: {shares:?}");
     }
+}
+
+/// Four slots, tasks of 50 ms, thousands of them of one user; twenty others call at random, half of what the slots can do.
+/// No machine is slow here: what is left of their waits is the order in which they are served.
+#[tokio::test]
+async fn quiet_users_beside_a_bulk_job_wait_for_little_more_than_one_task() {
+    const TASK: f64 = 50.0;
+    // One in some hundred seeds has calls so close together that nobody could serve them in that time.
+    let seed = std::env::var("FAIRSTALK_SEED").map_or(4, |seed| seed.parse().unwrap());
+    println!("FAIRSTALK_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut stage = Stage::new(&["q"]).await;
+    stage.push("q", &messages("bulk", 3500)).await;
+    let mut owner = stage.owner("o").await;
+    owner.expected = TASK;
+    let mut ends: Vec<(f64, Claim)> = owner.claim(4).await.into_iter().map(|claim| (rng.f64() * TASK, claim)).collect();
+    let (mut calls, mut waits, mut arrival) = (BTreeMap::new(), Vec::new(), 0.0);
+    loop {
+        let next = (0..ends.len()).min_by(|&a, &b| ends[a].0.total_cmp(&ends[b].0)).unwrap();
+        if arrival < ends[next].0 && arrival < MINUTE {
+            let message = format!(r#"{{"id": "u{}-{}"}}"#, rng.u8(..20), calls.len()).into_bytes();
+            stage.push("q", &[&message]).await;
+            owner.file().await;
+            calls.insert(message, arrival);
+            arrival += -(1.0 - rng.f64()).ln() * TASK / 2.0;
+            continue;
+        }
+        let (now, ended) = ends.swap_remove(next);
+        if now >= MINUTE {
+            break;
+        }
+        let mut claims = owner.step(1, &[ran(&ended, TASK)]).await.claims;
+        let claim = claims.pop().unwrap();
+        if &*flow_of("q", &claim.raw) != "t:bulk" {
+            waits.push(now - calls[&claim.raw]);
+        }
+        ends.push((now + TASK, claim));
+    }
+    waits.sort_by(f64::total_cmp);
+    let p99 = waits[waits.len() * 99 / 100];
+    assert!(waits.len() > 2000, "{} of {} calls have started", waits.len(), calls.len());
+    assert!(p99 <= TASK + 25.0, "p99 is {p99:.1} ms with seed {seed}, the longest {:.1} ms", waits[waits.len() - 1]);
 }

@@ -5,7 +5,8 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Settlement, Step, StepReply, Store, start,
+    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Room, Settlement, Step, StepReply, Store,
+    start,
 };
 use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
@@ -76,6 +77,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
+            expected: 10.0,
             epoch: 0,
             slots: None,
             holds: Vec::new(),
@@ -164,6 +166,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
+    /// What a task is expected to take whose tenant has run none, ms.
+    pub expected: f64,
     /// Number of the answer by which it says whose a message is.
     pub epoch: u64,
     /// How many of its slots are free, if it claims more than these.
@@ -237,7 +241,7 @@ impl Owner {
             at_hand: &self.at_hand,
             look: 500,
             unseen: self.unseen,
-            expected: 10.0,
+            expected: self.expected,
             holds: &self.holds,
             releases: &self.releases,
         };
@@ -251,11 +255,11 @@ impl Owner {
 
     /// Whose the messages are that were seen: what stands before the hyphen in `{"id": "name-0"}`, or their queue.
     pub fn filing(&self, looked: Looked) -> Option<Filing> {
-        Filing::new(looked, |list, message| LaneKind {
+        let kind = |list: &str, message: Vec<u8>| LaneKind {
             flow: flow_of(list, &message),
             limited: (self.task)(&message).map(Into::into),
-        })
-        .map(|(filing, _)| filing)
+        };
+        Filing::new(looked, &mut Room::default(), kind).0
     }
 
     /// A step of an owner that has its lease.

@@ -41,7 +41,7 @@ async fn what_is_older_than_the_visibility_timeout_goes_to_the_front() {
     // A claim of ours that nobody has renewed goes back with its owner.
     let index = stage.keys.unacked_index();
     let _: i64 = stage.ask(&["ZADD", &index, "1", "a:1:1"]).await;
-    let stale = Stale::new(stage.keys.clone(), HOUR);
+    let mut stale = Stale::new(stage.keys.clone(), HOUR);
 
     let mutex = stage.keys.key("unacked_mutex");
     stage.ask::<()>(&["SET", &mutex, "celery"]).await;
@@ -72,7 +72,7 @@ async fn each_is_put_back_once() {
         let queue = if number < 120 { "others" } else { "q" };
         claimed_by_celery(&mut stage, &format!("tag{number}"), &text, queue, 9000 - number as i64).await;
     }
-    let (first, second) = (Stale::new(stage.keys.clone(), HOUR), Stale::new(stage.keys.clone(), HOUR));
+    let (mut first, mut second) = (Stale::new(stage.keys.clone(), HOUR), Stale::new(stage.keys.clone(), HOUR));
     let mut all = 0;
     for _ in 0..5 {
         let (some, others) = tokio::join!(first.restore(&mut one.connection), second.restore(&mut two.connection));
@@ -81,4 +81,23 @@ async fn each_is_put_back_once() {
     assert_eq!(all, 130);
     assert_eq!(stage.census_of_lists().await["q"].len(), 130);
     assert_eq!(names(&mut stage).await.len(), 120);
+}
+
+/// A stock worker that was killed while it restored holds kombu's mutex for minutes.
+#[tokio::test]
+async fn who_holds_the_mutex_for_too_long_is_dead() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = stage.owner("a:1").await;
+    claimed_by_celery(&mut stage, "old", &message("old", 0), "q", 3700).await;
+    let mutex = stage.keys.key("unacked_mutex");
+    let mut patient = Stale::new(stage.keys.clone(), HOUR);
+    let mut stale = Stale::new(stage.keys.clone(), HOUR).with_dead_after(Duration::ZERO);
+    for holder in ["one", "two", "three"] {
+        stage.ask::<()>(&["SET", &mutex, holder]).await;
+        assert_eq!(stale.restore(&mut owner.connection).await.unwrap(), 0, "{holder} may be at it");
+        assert_eq!(patient.restore(&mut owner.connection).await.unwrap(), 0);
+    }
+    assert_eq!(patient.restore(&mut owner.connection).await.unwrap(), 0);
+    assert_eq!(stale.restore(&mut owner.connection).await.unwrap(), 1, "it is still the third");
+    assert!(names(&mut stage).await.is_empty());
 }

@@ -8,8 +8,8 @@ from harness.waiting import eventually
 
 from . import application, verdict
 from .blows import Blows
-from .load import USERS, Producer, queue_of
-from .stage import SLOTS, Stage
+from .load import BULK_USERS, USERS, BulkProducer, Producer, queue_of
+from .stage import Stage
 
 #: Between two blows, seconds, on average.
 PAUSE = 0.5
@@ -28,6 +28,8 @@ class Report(NamedTuple):
     repeated: int
     seconds: float
     findings: list
+    #: How many blows fell while messages were claimed ahead of a slot, and how many messages that were.
+    ahead: tuple = (0, 0)
     #: Tasks that stock workers took with them.
     lost_by_stock: int = 0
 
@@ -36,6 +38,7 @@ class Report(NamedTuple):
         lines = [
             f"seed {self.seed}: {self.blows.total()} blows, {kills(self.blows)} of them kills, in {self.seconds:.0f} s: {struck}",
             f"{self.sent} tasks sent, {self.runs} deliveries, {self.repeated} of them repeated",
+            "{} blows fell on a fleet that had claimed ahead of its slots, {} messages together".format(*self.ahead),
             *([f"{self.lost_by_stock} tasks lost by stock workers"] if self.lost_by_stock else []),
             *(f"  {finding}" for finding in self.findings),
             f"{len(self.findings)} findings",
@@ -60,34 +63,34 @@ def run(directory, rounds, seed, daemons=None, say=lambda text: None, stock=0, l
     try:
         for daemon in stage.daemons.values():
             daemon.wait_ready()
+        shares = [(Producer, USERS[::2]), (Producer, USERS[1::2]), (BulkProducer, BULK_USERS)]
         producers = [
-            Producer(dice.random(), list(USERS)[half::2], lambda half=half: ended_of(stage, half)) for half in (0, 1)
+            kind(dice.random(), users, lambda users=users: sum(stage.ledger.ended_by[user] for user in users))
+            for kind, users in shares
         ]
         for producer in producers:
             producer.start()
-        blows = Blows(stage, dice)
+        blows, ahead = Blows(stage, dice), []
         while len(blows.struck) < rounds or kills(Counter(blow.what for blow in blows.struck)) < least_kills:
             time.sleep(dice.uniform(0, 2 * PAUSE))
             stage.ledger.read()
             assert all(producer.is_alive() for producer in producers), "without load there is nothing to see"
+            claimed = stage.ahead()
             blow = blows.strike()
             if blow:
+                ahead += [claimed] if claimed else []
                 whom = " ".join(str(part) for part in (blow.node or blow.daemon, blow.pid) if part)
                 say(f"{len(blows.struck)} at {blow.time:.3f}: {blow.what} {whom}; {len(stage.ledger.ended)} ended")
         blows.settle_down()
         sent = finish(stage, producers)
-        findings, theirs = judge(stage, sent, blows.struck, daemons * SLOTS)
+        findings, theirs = judge(stage, sent, blows.struck)
         runs = verdict.read(stage.ledger.read())
         struck = Counter(blow.what for blow in blows.struck)
         seconds = time.monotonic() - began
-        return Report(seed, struck, len(sent), len(runs), verdict.repeated(runs), seconds, findings, len(theirs))
+        repeated, ahead = verdict.repeated(runs), (len(ahead), sum(ahead))
+        return Report(seed, struck, len(sent), len(runs), repeated, seconds, findings, ahead, len(theirs))
     finally:
         stage.close()
-
-
-def ended_of(stage, half):
-    """Tasks of one producer's users that have ended."""
-    return stage.ledger.ended_by[half]
 
 
 def finish(stage, producers):
@@ -102,26 +105,26 @@ def finish(stage, producers):
     sure = {task.id for task in sent if task.sure}
     stage.wait_quiet(lambda: sure <= stage.ledger.ended, PATIENCE)
     # Who was killed between the last line of a task and its result: it runs again, after a stock worker's death much later.
-    lacking = [task for task in sent if task.id in stage.ledger.ended and not has_result(stage, task)]
-    stage.wait_quiet(lambda: all(has_result(stage, task) for task in lacking), PATIENCE)
+    stage.wait_quiet(lambda: not without_result(stage, sent), PATIENCE)
     return sent
 
 
-def judge(stage, sent, blows, slots):
+def judge(stage, sent, blows):
     """Everything that is not as promised, and the tasks that are the stock workers' losses."""
     lines = list(stage.ledger.read())
     runs = verdict.read(lines)
-    ours, theirs = verdict.missing(sent, lines), []
+    ours, theirs, unanswered = verdict.missing(sent, lines), [], without_result(stage, sent)
     if stage.stock:
         ours, theirs = verdict.whose_loss(ours, lines)
+        unanswered, taken = verdict.whose_result(unanswered, runs, blows)
+        theirs += taken
     findings = verdict.lost(ours) + verdict.twins(runs) + verdict.unexcused(runs, blows)
-    kills = sum(blow.what == "KILL stock" for blow in blows)
+    kills = sum(blow.what == "KILL stock" for blow in blows) + len(stage.stock)  # each once more, at the end
     if len(theirs) > kills:
         findings.append(f"{len(theirs)} losses of stock workers, that were killed {kills} times")
     if not stage.stock:  # these prefetch, and a user's tasks are in order in each worker only
-        findings += verdict.overtaken(sent, runs, blows, slots)
-    ended = stage.ledger.ended
-    findings += [f"no result: task {task.id}" for task in sent if task.id in ended and not has_result(stage, task)]
+        findings += verdict.overtaken(sent, runs, blows)
+    findings += [f"no result: task {task.id} of user {task.user} (n {task.n})" for task in unanswered]
     for code in stage.stop():
         if code != 0:
             findings.append(f"a daemon ended with {code}")
@@ -130,11 +133,11 @@ def judge(stage, sent, blows, slots):
     return findings + stock_finds(stage), theirs
 
 
-def has_result(stage, task):
-    """Whether its caller would get its number."""
-    with stage.redis.client() as client:
-        text = client.get(f"celery-task-meta-{task.id}") or b""
-    return f'"status": "SUCCESS", "result": {task.n},'.encode() in text
+def without_result(stage, sent):
+    """Tasks that have ended and whose caller would not get their number."""
+    ended = [task for task in sent if task.id in stage.ledger.ended]
+    results = stage.results([task.id for task in ended])
+    return [task for task, text in zip(ended, results) if f'"status": "SUCCESS", "result": {task.n},'.encode() not in text]
 
 
 def stock_finds(stage):

@@ -1,4 +1,4 @@
-"""Celery producers: several users, tasks of mixed length, retries with a countdown, chains."""
+"""Celery producers: several users, tasks of mixed length, retries with a countdown, chains; and many short tasks at once."""
 import random
 import threading
 import time
@@ -13,8 +13,20 @@ from . import application
 
 USERS = range(1, 9)
 
-#: Tasks sent and not ended, over all users, at which producers wait: enough that something always runs.
+#: These send many short tasks at once, so many that workers claim them before a slot is free.
+BULK_USERS = range(9, 13)
+
+#: Tasks sent and not ended, over all its users, at which a producer waits: enough that something always runs.
 AHEAD = 60
+
+#: The same for short tasks.
+BULK_AHEAD = 300
+
+#: Short tasks that are sent at once.
+BULK = (100, 300)
+
+#: Between two lots of them, seconds, at most.
+BULK_PAUSE = 1.0
 
 
 def queue_of(user):
@@ -38,6 +50,8 @@ class Sent:
 class Producer(threading.Thread):
     """Sends tasks of some users until told to stop, each user's in order."""
 
+    ahead = AHEAD
+
     def __init__(self, seed, users, ended):
         super().__init__(name=f"producer of {users}", daemon=True)
         self.random = random.Random(seed)
@@ -51,10 +65,14 @@ class Producer(threading.Thread):
 
     def run(self):
         while not self.stopped.is_set():
-            if self.told - self.ended() > AHEAD:
+            if self.told - self.ended() > self.ahead:
                 time.sleep(0.01)
                 continue
-            self.send(self.random.choice(self.users))
+            self.next()
+
+    def next(self):
+        """Something for one of the users."""
+        self.send(self.random.choice(self.users))
 
     def signature(self, user, first=True):
         """One task of a user."""
@@ -71,11 +89,32 @@ class Producer(threading.Thread):
         links = [self.signature(user, first=not place) for place in range(length)]
         for (before, _), (after, _) in zip(links, links[1:]):
             after.parent = before
-        self.sent += [sent for sent, _ in links]
+        self.push(chain(*(task for _, task in links)) if length > 1 else links[0][1], [sent for sent, _ in links])
+
+    def push(self, task, links):
+        """Whether it is in Redis for sure."""
+        self.sent += links
         try:
-            (chain(*(task for _, task in links)) if length > 1 else links[0][1]).apply_async()
+            task.apply_async()
         except (OperationalError, RedisError, OSError, AttributeError):  # the last: kombu 5.7, at a bad moment
-            return
-        for sent, _ in links:
+            return False
+        for sent in links:
             sent.sure = True
-        self.told += length
+        self.told += len(links)
+        return True
+
+
+class BulkProducer(Producer):
+    """Sends a lot of short tasks of one user, then waits a while."""
+
+    ahead = BULK_AHEAD
+
+    def next(self):
+        user = self.random.choice(self.users)
+        for _ in range(self.random.randint(*BULK)):
+            self.count[user] += 1
+            sent = Sent(user, self.count[user], first=True)
+            task = application.work.si(user, sent.n).set(task_id=sent.id, queue=queue_of(user))
+            if not self.push(task, [sent]) or self.stopped.is_set():
+                break
+        self.stopped.wait(self.random.uniform(0, BULK_PAUSE))

@@ -4,7 +4,10 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from harness.daemon import Fairstalk
 from harness.processes import ProcessUnderTest
@@ -16,8 +19,8 @@ from . import application
 #: Nothing that is acknowledged is lost with the process, nor with its host.
 KEEP_EVERYTHING = ("--appendonly", "yes", "--appendfsync", "always")
 
-#: Slots of one daemon: two workers with two each.
-SLOTS = 4
+#: Slots of one worker; a daemon has two workers.
+SLOTS = 2
 
 
 class Tail:
@@ -28,8 +31,8 @@ class Tail:
         self.path.touch()
         self.lines = []
         self.ended = set()
-        #: How many of users with odd, and with even numbers.
-        self.ended_by = [0, 0]
+        #: How many of each user.
+        self.ended_by = Counter()
         self._offset = 0
 
     def read(self):
@@ -44,7 +47,7 @@ class Tail:
             self.lines.append(line)
             if line["event"] == "end" and line["task"] not in self.ended:
                 self.ended.add(line["task"])
-                self.ended_by[1 - line["user"] % 2] += 1
+                self.ended_by[line["user"]] += 1
         return self.lines
 
 
@@ -71,8 +74,8 @@ class Stage:
         return {
             "broker": {"url": self.redis.url, "timeout": "1s", "visibility_timeout": f"{application.VISIBILITY}s"},
             "queues": {"names": application.QUEUES},
-            "workers": {"processes": 2, "concurrency": 2, "name": f"worker%i-{name}@%h", "liveness_timeout": "5s",
-                        "restart_min": "20ms", "restart_max": "500ms"},
+            "workers": {"processes": 2, "concurrency": SLOTS, "name": f"worker%i-{name}@%h", "liveness_timeout": "5s",
+                        "restart_min": "20ms", "restart_max": "500ms", "claim_ahead": "50ms"},
             "python": {"app": "chaos.application", "directory": Path(__file__).parents[1], "interpreter": sys.executable,
                        "env": self.env},
             "tenancy": {"parameter": "user_id"},
@@ -111,6 +114,23 @@ class Stage:
         with self.redis.client() as client:
             keys = [key.decode() for key in client.keys("*")]
         return sorted(key for key in keys if not key.startswith(("celery-task-meta-", "_kombu.binding")))
+
+    def ahead(self):
+        """How many messages workers have claimed beyond what their slots run: for these there is no slot yet, or the end
+        of a short task has not been told."""
+        try:
+            with self.redis.client() as client:
+                owners = client.zrange("fairstalk:owners", 0, -1)
+                held = [client.hlen(b"fairstalk:claims:" + owner) for owner in owners]
+        except RedisError:  # it has just been struck
+            return 0
+        return sum(max(0, count - 1 - SLOTS) for count in held)  # one field is the lease
+
+    def results(self, ids):
+        """What is stored of these tasks, in their order."""
+        keys = [f"celery-task-meta-{task}" for task in ids]
+        with self.redis.client() as client:
+            return [text or b"" for at in range(0, len(keys), 1000) for text in client.mget(keys[at : at + 1000])]
 
     def stock_worker(self, name="stock"):
         """A stock Celery worker on the same queues."""

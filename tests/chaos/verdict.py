@@ -6,7 +6,9 @@ A *run* is one delivery: the lines of one process about one message, known by it
 are no twins: Celery itself makes a second one when it has to repeat a push whose answer was lost, or when a task that
 had sent its successor is killed and runs again.
 """
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from itertools import accumulate
 from typing import NamedTuple
 
 #: From the last line of a task to its settlement, seconds, when nothing stands in the way; generous on a busy machine.
@@ -38,7 +40,9 @@ class Blow(NamedTuple):
 class Run:
     """One delivery of one message."""
 
-    def __init__(self, line):
+    def __init__(self, line, free_since):
+        #: When its process last wrote something before: it can't have taken this message earlier.
+        self.free_since = free_since
         self.task, self.tag, self.retries = line["task"], line["tag"], line["retries"]
         self.user, self.n, self.redelivered = line["user"], line["n"], line["redelivered"]
         self.pid, self.node, self.start = line["pid"], line["node"], line["time"]
@@ -57,14 +61,14 @@ class Run:
 
 def read(lines):
     """All runs, in the order in which they started; with each, the runs of the same message before it."""
-    runs, open_runs = [], {}
+    runs, open_runs, last = [], {}, {}
     for line in lines:
         key = (line["tag"], line["pid"])
         if line["event"] == "start":
-            open_runs[key] = Run(line)
+            open_runs[key] = Run(line, last.get(line["pid"], float("-inf")))
             runs.append(open_runs[key])
         run = open_runs[key]
-        run.last = line["time"]
+        run.last = last[line["pid"]] = line["time"]
         if line["event"] in ("end", "retry"):
             run.end = line["event"]
     return runs
@@ -82,6 +86,22 @@ def missing(sent, lines):
 def lost(tasks):
     """What is to be said of tasks that are missing."""
     return [f"lost: task {task.id} of user {task.user} (n {task.n})" for task in tasks]
+
+
+def whose_result(tasks, runs, blows):
+    """Tasks of the mixed fleet that have ended and have no result, as (fairstalk's, the stock workers').
+
+    Whoever was struck after the last line of a task and before its result runs it again. If a stock worker takes it then, and is
+    killed before its claim is written down, that is another of its losses (`whose_loss`); who sees nothing but the
+    ledger sees a task that has ended.
+    """
+    last = {run.task: run for run in runs}
+
+    def is_ours(task):
+        run = last[task.id]
+        return not run.stock and not struck(run, blows)
+
+    return [task for task in tasks if is_ours(task)], [task for task in tasks if not is_ours(task)]
 
 
 def whose_loss(tasks, lines):
@@ -123,18 +143,19 @@ def unexcused(runs, blows):
         before[run.tag] = run
         if earlier is None or earlier.stock:
             continue
-        struck = [
-            blow
-            for blow in blows
-            if blow.hits(earlier) and blow.until + DYING >= earlier.start and blow.time <= run.start
-        ]
-        # Settling waits while its worker or Redis stands still, so one blow may hold it up and the next one undo it.
-        reach = earlier.last + SETTLING
-        for blow in sorted(struck, key=lambda blow: blow.time):
-            reach = max(reach, blow.until + SETTLING) if blow.time <= reach else reach
-        if not any(blow.time <= reach for blow in struck):
+        if not struck(earlier, blows, run.start):
             found.append(f"twice without a reason: {earlier}, again in {run.pid} of {run.node}")
     return found
+
+
+def struck(run, blows, before=float("inf")):
+    """Whether something above this run was struck, before that time, when it may not have been settled."""
+    near = [blow for blow in blows if blow.hits(run) and blow.until + DYING >= run.start and blow.time <= before]
+    # Settling waits while its worker or Redis stands still, so one blow may hold it up and the next one undo it.
+    reach = run.last + SETTLING
+    for blow in sorted(near, key=lambda blow: blow.time):
+        reach = max(reach, blow.until + SETTLING) if blow.time <= reach else reach
+    return any(blow.time <= reach for blow in near)
 
 
 def repeated(runs):
@@ -142,8 +163,11 @@ def repeated(runs):
     return len(runs) - len({run.tag for run in runs})
 
 
-def overtaken(sent, runs, blows, slots):
-    """Tasks of a user that started before an earlier one had, further apart than runners race for the ledger.
+def overtaken(sent, runs, blows):
+    """Tasks of a user that were taken after a later one had started: their process was still at something else then.
+
+    The times of two starts say less: a process may have to wait for a processor between taking a message and writing that
+    it has started, and behind it other processes get through many short tasks.
 
     Not counted are tasks that came back from an earlier delivery, later links of chains, and a start that was held up by
     a blow to its own process, worker, daemon or Redis.
@@ -153,19 +177,25 @@ def overtaken(sent, runs, blows, slots):
     for run in runs:
         if run.task in in_order and run.retries == 0:
             first.setdefault(run.task, run)
+    blows = sorted(blows, key=lambda blow: blow.time)
+    times = [blow.time for blow in blows]
+    longest = max((blow.until - blow.time for blow in blows), default=0.0)
 
     def held_up(run):
-        return run.redelivered or any(
-            blow.hits(run) and blow.time - SETTLING <= run.start <= blow.until + SETTLING for blow in blows
-        )
+        near = blows[
+            bisect_left(times, run.start - SETTLING - longest) : bisect_right(times, run.start + SETTLING)
+        ]
+        return run.redelivered or any(blow.hits(run) and run.start <= blow.until + SETTLING for blow in near)
 
     by_user, found = defaultdict(list), []
-    for run in first.values():
+    for run in sorted(first.values(), key=lambda run: run.start):
         if not held_up(run):
             by_user[run.user].append(run)
     for started in by_user.values():
-        for place, run in enumerate(started):
-            overtakers = [other for other in started[:place] if other.n > run.n]
-            if len(overtakers) >= slots:
-                found.append(f"overtaken: {run} by {len(overtakers)} later ones")
+        starts = [run.start for run in started]
+        latest = list(accumulate(started, lambda one, other: max(one, other, key=lambda run: run.n)))
+        for run in started:
+            before = bisect_right(starts, run.free_since)
+            if before and latest[before - 1].n > run.n:
+                found.append(f"overtaken: {run} by {latest[before - 1]}")
     return found

@@ -101,3 +101,18 @@ def test_long_tasks_behind_short_ones_run_in_parallel(celery_app, client, fairst
     ends = [span["end"] for (_, n), span in spans.items() if n >= 30]
     busy = sum(span["end"] - span["start"] for (_, n), span in spans.items() if n >= 30)
     assert busy / (max(ends) - long[0]) > 2, "slots stood idle"
+
+
+def test_a_task_that_kills_the_runner_that_took_it(celery_app, client, fairstalk, ledger, tmp_path):
+    """A runner ends a task, takes the next itself and dies of it, before the worker has heard of either: that one runs again."""
+    fairstalk(workers={"processes": 1, "concurrency": 2, **AHEAD}, delivery={"max_deliveries": 20})
+    enqueue(ledger, 5)
+    ledger.wait("end", 200, timeout=60)
+    for part in range(10):
+        deaths = []
+        for n in range(5):
+            enqueue(ledger, 1)
+            deaths.append(tasks.kill_self.apply_async((9, str(tmp_path / f"{part}-{n}")), queue="queue_3"))
+        assert [death.get(timeout=60) for death in deaths] == ["alive"] * 5
+    wait_settled(client)
+    assert len({line["task"] for line in ledger.lines("end")}) == 200 + 10 * 5 * len(USERS)

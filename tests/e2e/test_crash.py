@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from billiard.exceptions import WorkerLostError
-from harness.broker import wait_settled
+from harness.broker import stored, wait_settled
 from harness.waiting import eventually
 
 from bench import tasks
@@ -105,6 +105,38 @@ def test_a_killed_supervisor(load, fairstalk):
     assert load.client.hlen("unacked") > 0
     fairstalk()
     load.check(runners, slots=4)
+
+
+def test_another_daemon_takes_over(celery_app, client, ledger, fairstalk):
+    """Whoever is left puts back what a daemon held of which nothing is left, once its lease is over."""
+    first, second = fairstalk(), fairstalk()
+    runners = set(first.pids("runner of"))
+    load = Load(ledger, client)
+    eventually(lambda: runners & ledger.running())
+    first.kill()
+    eventually(lambda: not first.left(), what=lambda: str(first.left()))
+    load.check(runners, slots=4)
+    assert "claims of a dead worker" in second.log()
+
+
+def test_a_worker_that_was_stopped_settles_nothing(celery_app, client, fairstalk, ledger):
+    """Another daemon has taken over its task meanwhile. Its own run has ended; neither is that stored, nor is the other's
+    claim touched."""
+    daemons = [fairstalk(workers={"processes": 1, "concurrency": 1, "liveness_timeout": "60s"}) for _ in range(2)]
+    task = tasks.record.delay(1, 1, str(ledger), seconds=12)
+    ledger.wait("start", 1)
+    (runner,) = ledger.running()
+    first, second = daemons if runner in daemons[0].pids("runner of") else reversed(daemons)
+    (worker,) = first.pids("worker 1")
+    os.kill(worker, signal.SIGSTOP)
+    ledger.wait("end", 1, timeout=PATIENCE)
+    assert ledger.running() <= set(second.pids("runner of")) and len(ledger.running()) == 1
+    os.kill(worker, signal.SIGCONT)
+    first.wait_log("starts afresh")
+    assert stored(client, task.id) is None and client.hlen("unacked") == 1
+    assert task.get(timeout=PATIENCE) == 1
+    wait_settled(client)
+    assert len(ledger.lines("start")) == len(ledger.lines("end")) == 2
 
 
 def test_a_task_that_always_kills_its_runner(celery_app, fairstalk, client, tmp_path):

@@ -103,7 +103,7 @@ def test_counts(dead):
 def test_show(dead):
     """All that is known of it, in words and as JSON."""
     raw = dead.bury(
-        5, reason="runner-lost", detail="killed it", tenant="7", signal="9 (SIGKILL)", peak_memory=123456789,
+        5, reason="runner-lost", detail="killed it", tenant="7", signal="9 (SIGKILL)", memory_peak=123456789,
         output=["first line", "last line"], traceback="Traceback …\nValueError", attempt=2, deliveries=3, node="worker1@h",
     )
     words = dead.call("show", "task-5").stdout

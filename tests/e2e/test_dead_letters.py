@@ -204,6 +204,7 @@ def test_what_a_letter_tells(celery_app, fairstalk, client, tmp_path):
     letter = found[died.id]
     assert (letter["reason"], letter["signal"], letter["attempt"]) == ("runner-lost", "SIGKILL", 1)
     assert letter["output"] == [f"line {number}" for number in range(10, 30)]
+    assert letter["memory_peak"] > 5 << 20, "a Python process with an application in it"
     assert letter["runner_pid"] and letter["started"] <= letter["at"]
     letter = found[failed.id]
     assert (letter["reason"], letter["tenant"], letter["queue"]) == ("failed", "7", "queue_7")
@@ -212,7 +213,7 @@ def test_what_a_letter_tells(celery_app, fairstalk, client, tmp_path):
     assert letter["output"] == ["about to fail: no luck"]
     assert found[rejected.id]["reason"] == "rejected" and "refused by the task" in found[rejected.id]["detail"]
     words = daemon.call("dead", "show", died.id).stdout
-    assert "SIGKILL" in words and "    line 29\n" in words
+    assert "SIGKILL" in words and "    line 29\n" in words and f"{found[died.id]['memory_peak']} bytes" in words
     assert [row["entry"]["id"] for row in daemon.ask("dead", "list", "--tenant", 7)] == [failed.id]
     wait_settled(client)
 

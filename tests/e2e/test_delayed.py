@@ -55,3 +55,24 @@ def test_due_while_everything_was_down(celery_app, fairstalk, client, ledger):
     for _ in range(2):
         fairstalk(workers={"processes": 2, "concurrency": 2}, wait=False)
     check(client, ledger, due, sent)
+
+
+def test_what_expires_while_it_waits_does_not_run(celery_app, fairstalk, client, ledger):
+    """Before its time, or after it while no worker is there; with an offset, or without one, as in the application's zone."""
+    daemon = fairstalk(workers={"processes": 1, "concurrency": 1})
+    now = datetime.datetime.now(datetime.UTC)
+    eta, expires = now + datetime.timedelta(seconds=4), now + datetime.timedelta(seconds=6)
+    local = expires.astimezone(celery_app.timezone).replace(tzinfo=None)
+    sent = []
+    for n, (late, end) in enumerate([(now + datetime.timedelta(seconds=7), expires), (eta, expires), (eta, local), (eta, None)]):
+        headers = {"eta": late.isoformat(), "expires": end and end.isoformat()}
+        client.lpush("queue_3", message("bench.tasks.record", (1, n, str(ledger)), headers={"id": f"late-{n}", **headers}))
+        sent.append(f"late-{n}")
+    eventually(lambda: client.zcard("fairstalk:delayed") == len(sent), PATIENCE)
+    daemon.clear_away()
+    eventually(lambda: client.time()[0] > (expires.timestamp() + 2), PATIENCE)
+    fairstalk()
+    eventually(lambda: all(stored(client, task) for task in sent), PATIENCE)
+    wait_settled(client)
+    assert [stored(client, task)["status"] for task in sent] == ["REVOKED", "REVOKED", "REVOKED", "SUCCESS"]
+    assert ledger.numbers("start") == [3]

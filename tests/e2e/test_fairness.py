@@ -1,9 +1,10 @@
 """No user waits behind another one's bulk job, whatever the hash says."""
+import json
 import os
 import signal
 
 import pytest
-from harness.broker import wait_settled
+from harness.broker import of_fleet, wait_settled
 from harness.waiting import eventually
 
 from bench import tasks
@@ -42,6 +43,42 @@ def test_a_quiet_user_is_next(celery_app, fairstalk, ledger, processes, shares):
         # A few starts lie between the look at the ledger and the arrival of the message.
         assert len(overtaken) <= 3 * 2 * processes, overtaken
     assert len(ledger.numbers("start", BULK)) < 400, "the bulk job was over before anybody could wait behind it"
+
+
+def test_others_at_the_same_list_do_not_end_the_filing(celery_app, client, fairstalk):
+    """While a long list is filed a stock worker takes the message at its front; what is behind it is filed all the same."""
+    queue = get_queue_for_user(BULK)
+    enqueue_task_to_user_queue(tasks.sleep, BULK, 600, user_id=BULK)
+    text = client.lpop(queue).decode()
+    envelope = json.loads(text)
+    task, tag = envelope["headers"]["id"], envelope["properties"]["delivery_tag"]
+    for n in range(8_000):
+        client.lpush(queue, text.replace(task, f"{task[:-5]}{n:05}").replace(tag, f"{tag[:-5]}{n:05}"))
+    fairstalk(workers={"processes": 1, "concurrency": 2, "drain_timeout": "100ms"}, tenancy=TENANCY)
+    taken = 0
+    for left in (6_000, 4_000, 2_000):
+        eventually(lambda: client.llen(queue) < left, 60, lambda: f"{client.llen(queue)} left, {left} wanted")
+        taken += client.rpop(queue) is not None
+    eventually(lambda: client.llen(queue) == 0, 60, lambda: f"{client.llen(queue)} not filed")
+    assert taken > 0
+    assert int(client.hget(of_fleet("tenants"), "waiting")) == 8_000 - 2 - taken
+
+
+def test_many_users_in_all_queues_at_once(celery_app, client, fairstalk, ledger):
+    """More of them than one step files: whoever there is no room for is filed by a later one, and each in his order."""
+    users = range(1, 401)
+    for n in range(3):
+        for user in users:
+            enqueue_task_to_user_queue(tasks.record, user, user, n, str(ledger))
+    fairstalk(workers={"processes": 2, "concurrency": 2}, tenancy=TENANCY)
+    ledger.wait("end", 3 * len(users), timeout=90)
+    wait_settled(client)
+    starts = {user: [] for user in users}
+    for line in ledger.lines("start"):
+        starts[line["user"]].append(line["n"])
+    # Two workers may start two of one user side by side, and the later one may write first.
+    assert all(sorted(order) == [0, 1, 2] for order in starts.values()), starts
+    assert sum(order != [0, 1, 2] for order in starts.values()) <= 20, starts
 
 
 def test_users_get_equal_running_time(celery_app, fairstalk, ledger):

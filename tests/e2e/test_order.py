@@ -1,9 +1,12 @@
 """Of one user's tasks, the earlier one starts first: over slots, and over worker processes."""
+import os
 import re
+import signal
 import threading
 
 import pytest
-from harness.broker import call_of, wait_settled, waiting
+from harness.broker import call_of, message, of_fleet, wait_settled, waiting
+from harness.waiting import eventually
 
 from bench import tasks
 from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
@@ -115,3 +118,19 @@ def test_many_users_in_one_long_list_each_keep_their_order(celery_app, client, f
     wait_settled(client)
     for user in range(users):
         assert ledger.numbers("start", user) == list(range(each)), user
+
+
+def test_nobody_is_guessed_while_the_application_is_gone(celery_app, client, fairstalk, ledger):
+    """The zygote is killed while a long list is sorted. Whose the rest is takes the application to know: until it is back
+    nothing is sorted, or a user's later tasks would be in a lane of his own, and the earlier ones in that of their queue."""
+    daemon = fairstalk(workers={"processes": 1, "concurrency": 1, "drain_timeout": "0s"})
+    enqueue_task_to_user_queue(tasks.record, 1, 1, 0, str(ledger), seconds=600)
+    ledger.wait("start", 1)
+    queue, tenants = get_queue_for_user(7), of_fleet("tenants")
+    client.lpush(queue, *(message(tasks.record.name, (7, n, str(ledger), 600), queue=queue) for n in range(20_000)))
+    eventually(lambda: int(client.hget(tenants, "waiting") or 0) > 0)
+    (zygote,) = daemon.pids("zygote")
+    os.kill(zygote, signal.SIGKILL)
+    assert client.llen(queue) > 1000, "there is much to sort yet"
+    eventually(lambda: client.llen(queue) == 0, 60, lambda: f"everything sorted; {client.llen(queue)} messages are not")
+    assert sorted(name for name in client.hkeys(tenants) if b":" in name) == [b"t:1", b"t:7"]

@@ -1,4 +1,5 @@
 """Stopping: what runs may finish, what waits stays in order, and a stock worker can take over at any time."""
+import re
 import signal
 
 import pytest
@@ -67,11 +68,13 @@ def test_a_second_signal_hands_back(celery_app, client, fairstalk, ledger, numbe
 
 def test_the_deadline_of_a_drain(celery_app, client, fairstalk, ledger):
     """What is not done by then is handed back; what was done in time is not run again."""
-    daemon = fairstalk(workers={"processes": 1, "concurrency": 2, "drain_timeout": "2s"})
+    daemon = fairstalk(workers={"processes": 1, "concurrency": 2, "drain_timeout": "4s"})
     enqueue_task_to_user_queue(tasks.record, 1, 1, 0, str(ledger), seconds=60)
     short = enqueue_task_to_user_queue(tasks.record, 1, 1, 1, str(ledger), seconds=0.5)
     ledger.wait("start", 2)
     assert daemon.stop() == 75
+    left = [int(seconds) for status in daemon.notify.states("STATUS") for seconds in re.findall(r"(\d+) s left", status)]
+    assert len(set(left)) >= 2 and left == sorted(left, reverse=True), "STATUS counts down"
     assert short.get(timeout=PATIENCE) == 1
     assert numbers(client, 1) == [0]
     check_nothing_of_ours_left(client)

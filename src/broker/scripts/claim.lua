@@ -44,20 +44,72 @@ local function take(line, most)
   return 1
 end
 
--- Serves the tenants with the least virtual time. Each claim is charged at once with what a task of this tenant is
+-- How long the first so many messages of a line have waited, ms.
+local function waits_of(place, messages)
+  local waits, marks = {}, place.t or {}
+  for i = 1, messages do
+    waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
+    if marks[1] then marks[1] = marks[1] - 1 end
+    if marks[1] and marks[1] <= 0 then
+      table.remove(marks, 1)
+      table.remove(marks, 1)
+    end
+  end
+  place.t = marks[1] and marks or nil
+  return waits
+end
+
+-- Takes up to `want` messages of a line from its front. Also returns how long each has waited there, ms.
+local function pop(flow, line, want)
+  local tenant = tenants[flow]
+  local messages = call('RPOP', lane(line, flow), want) or {}
+  local place = tenant.l[line]
+  for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
+  if place.f and #place.f == 0 then place.f = nil end
+  local waits = waits_of(place, #messages)
+  count(tenant, line, #messages < want and -place.n or -#messages)
+  changed[flow] = true
+  return messages, waits
+end
+
+-- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
+-- many, the next step goes on with it.
+local unsorted = false
+
+local function first_ready(count)
+  local flows = call('ZRANGE', ready, 0, count - 1)
+  if not bars then return flows end
+  for _ = 1, 5 do
+    local shut = {}
+    meet(flows)
+    for _, flow in ipairs(flows) do
+      if not tenants[flow] or not may_run(tenants[flow]) then
+        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
+      end
+    end
+    if #shut == 0 then return flows end
+    call('ZREM', ready, unpack(shut))
+    remember()
+    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
+  end
+  unsorted = true
+  return flows
+end
+
+-- Serves the tenants whose turn it is. Each claim is charged at once with what a task of this tenant is
 -- expected to take. None but the first `want` can come to be served, since each claim moves one of them back. Returns
 -- whether somebody was chosen who could then not be served, so that others may be.
 local function serve()
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
   local line, first, more = {}, 1, want
   local function join(flow)
-    local v, low, high = tenants[flow].v, first, #line + 1
+    local turn, low, high = turn_of(tenants[flow]), first, #line + 1
     -- Who was served a moment ago mostly goes to the end.
     local middle = high - 1
     while low < high do
       local other = line[middle]
-      local its = tenants[other].v
-      if its < v or its == v and other < flow then low = middle + 1 else high = middle end
+      local its = turn_of(tenants[other])
+      if its < turn or its == turn and other < flow then low = middle + 1 else high = middle end
       middle = low + high
       middle = (middle - middle % 2) / 2
     end
@@ -89,11 +141,12 @@ local function serve()
     if (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
       (free > reserved or tenant.r == 0) then
       if not taken[flow] then
-        charges[flow], taken[flow] = math.max(tenant.c or expected, 0.01), 0
+        charges[flow], taken[flow] = math.max(tenant.c or usual, 0.01), 0
         shares[#shares + 1] = flow
       end
       if tenant.v > floor then floor = tenant.v end
       tenant.v = tenant.v + charges[flow] / (tenant.w or 1)
+      if tenant.v < floor then line_up(tenant) end
       tenant.r, taken[flow], free, left = tenant.r + 1, taken[flow] + 1, free - 1, left - 1
       if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
       join(flow)
@@ -208,10 +261,13 @@ if look > 0 then
   local share = math.ceil(look / math.max(1, #open))
   for _, place in ipairs(open) do
     local seen = {place.list}
-    local skip = at_hand[place.list] or 0
-    local messages = call('LRANGE', place.list, -share - skip, -1 - skip)
-    for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
-    if #messages > 0 then looked[#looked + 1] = seen end
+    -- What is behind messages at hand the caller asks for itself, right after this script: each byte that comes into Lua
+    -- costs the server about as much as ten that don't.
+    if not at_hand[place.list] then
+      local messages = call('LRANGE', place.list, -share, -1)
+      for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+    end
+    if #seen > 1 or at_hand[place.list] then looked[#looked + 1] = seen end
     -- Without memory left this may fail: then others may look as well, which costs no more than time.
     redis.pcall('HSET', intake, place.list, owner .. '\0' .. (now + TURN))
   end
@@ -231,4 +287,4 @@ if unsorted then next_due = now end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0, behind}
+  epoch or -1, revoked or 0, behind, refused}

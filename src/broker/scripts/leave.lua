@@ -21,6 +21,9 @@ end
 
 local budget = tonumber(ARGV[3])
 
+-- So many messages take as long as one tenant does.
+local TENANT = 10
+
 -- The end of a lane goes first to the front of the list, then what is before it: so its front comes last, foremost.
 -- The counts go with it, in case another owner comes before all is done.
 local function pour(line, flow)
@@ -45,7 +48,7 @@ end
 local function some()
   local cursor, found, flows = '0', nil, {}
   repeat
-    cursor, found = unpack(call('HSCAN', tenants_key, cursor, 'COUNT', 100))
+    cursor, found = unpack(call('HSCAN', tenants_key, cursor, 'COUNT', 30))
     for i = 1, #found, 2 do
       if string.find(found[i], ':', 1, true) then flows[#flows + 1] = found[i] end
     end
@@ -64,7 +67,7 @@ for _, flow in ipairs(flows) do
     end
     tenant.r, tenant.z = 0, nil -- no owner is left for whom it could run or wait
     changed[flow] = true
-    budget = budget - 1
+    budget = budget - TENANT
   end
 end
 remember()

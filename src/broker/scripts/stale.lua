@@ -1,12 +1,12 @@
 -- Claims in kombu's books that nobody has renewed for so long: of stock workers that died. Begins with tenants.lua.
 -- Changes nothing.
 --
--- ARGV  3 visibility timeout, s   4 how many to pass over
+-- ARGV  3 visibility timeout, s   4 how many to pass over   5 holder of `unacked_mutex` that is dead, or ''
 -- Returns {how many to pass over next time or -1, claim, '[message, exchange, routing key]', …}. While a stock worker is
 -- restoring (it holds `unacked_mutex` then) there are none.
 
 local LOOK = 100
-if call('EXISTS', prefix .. 'unacked_mutex') == 1 then return {-1} end
+if (call('GET', prefix .. 'unacked_mutex') or ARGV[5]) ~= ARGV[5] then return {-1} end
 local from = tonumber(ARGV[4])
 local found = call('ZRANGEBYSCORE', index, '-inf', time[1] - tonumber(ARGV[3]), 'LIMIT', from, LOOK)
 local answer = {#found == LOOK and from + LOOK or -1}

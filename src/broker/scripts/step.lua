@@ -14,8 +14,8 @@
 --      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
 --         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
 --         kind of each message as two bytes
---      then number of lists of which the caller has messages at hand that are not filed yet, and for each: list, how many;
---         it looks at what is behind these
+--      then number of lists of which the caller has messages at hand that are not filed yet, and these; what is behind
+--         these is not shown, only whose turn it is
 --      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
 --         which it had, and has none any more
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
@@ -24,9 +24,12 @@
 --       'dead' (note = JSON entry); 'store' (only the results: the task still runs).
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
---       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first, ms until a queue can be looked
+--       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first (a list
+--       with messages at hand alone, if its turn is the caller's), ms until a queue can be looked
 --       at whose turn another worker has, or -1, the present epoch or -1 if it was not read, number of the latest
---       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0},
+--       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0,
+--       {lists of which something was not filed, since it was no longer there: what is shown of these begins at their
+--       front, and what the caller has of them is worth nothing}},
 --       or an empty table if the lease is lost; then nothing was done.
 --       The lease is also lost to a step that was sent on an earlier connection and comes late, when the server
 --       stood still, say: its answer would reach nobody, and what it claimed would be forgotten.
@@ -38,7 +41,8 @@
 
 local sequence, want, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local broker_db, results_db = ARGV[6], ARGV[7]
-local look, unseen, expected = tonumber(ARGV[9]), ARGV[10] == '1', tonumber(ARGV[11])
+local look, unseen = tonumber(ARGV[9]), ARGV[10] == '1'
+usual = tonumber(ARGV[11])
 local slots = tonumber(ARGV[13])
 local queues = #KEYS - LISTS
 
@@ -138,33 +142,39 @@ local next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 if next_due and tonumber(next_due) <= now and ARGV[8] ~= '0' then
   local consumed = {}
   for i = LISTS + 1, #KEYS do consumed[KEYS[i]] = true end
-  local due = call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)
+  local due = call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 50)
   local kept = call('HMGET', delayed_messages, unpack(due))
   call('HDEL', delayed_messages, unpack(due)) -- first, because without memory left a script may not begin with a push
   call('ZREM', delayed, unpack(due))
+  local lines, flows_due, messages_of = {}, {}, {} -- what is of one line goes there in one call
   for i = 1, #due do
     if kept[i] then
-      local list, flow, message = string.match(kept[i], '^(.-)%z(.-)%z(.*)$')
+      local line, list, flow, message = string.match(kept[i], '^((.-)%z(.-)%z)(.*)$')
       if consumed[string.match(list, '^[^\6]*')] then
-        meet({flow})
-        put_back(flow, list .. DUE, {message})
+        if not messages_of[line] then
+          lines[#lines + 1], flows_due[#flows_due + 1], messages_of[line] = {line, list, flow}, flow, {}
+        end
+        table.insert(messages_of[line], message)
         refilled = true
       else
         call('RPUSH', list, message) -- another fleet's
       end
     end
   end
+  meet(flows_due)
+  for _, line in ipairs(lines) do put_back(line[3], line[2] .. DUE, messages_of[line[1]]) end
   next_due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 end
 
--- File. Between the look and now nobody else has touched that end of the list, unless a stock worker did: then the
--- ends differ, and there will be another look.
+-- File. Between the look and now nobody else has touched that end of the list, unless a stock worker did, or the turn was
+-- over: then the ends differ, and all that the caller has read of the list is dropped. What it has at hand lies behind
+-- what is not filed, so it would never be at the front.
 local function ends_as(list, position, tail)
   local message = call('LINDEX', list, position)
   return message and string.sub(message, -#tail) == tail
 end
 
-local answered, filings = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+local answered, filings, refused = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), {}
 at = at + 2
 for _ = 1, filings do
   local list, messages, kinds = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 4])
@@ -187,16 +197,17 @@ for _ = 1, filings do
       put_back(names[kind], task == '' and list or list .. RATE .. task, parts[kind])
       grant(names[kind], ARGV[at + 3 + 3 * kind])
     end
-  end
-  call('HDEL', intake, list)
+    call('HDEL', intake, list)
+  else refused[#refused + 1] = list end
   at = at + 6 + 3 * kinds
 end
 
 local at_hand = {}
 for _ = 1, tonumber(ARGV[at]) do
-  at_hand[ARGV[at + 1]] = tonumber(ARGV[at + 2])
-  at = at + 2
+  at = at + 1
+  at_hand[ARGV[at]] = true
 end
+for _, list in ipairs(refused) do at_hand[list] = nil end
 at = at + 1
 
 -- Hold. Of whom the owner has messages that have not started, nobody else may start one: it would be out of order. What

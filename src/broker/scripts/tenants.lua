@@ -16,6 +16,7 @@
 -- whose rate is limited, the list's with RATE and the name of the task behind it.
 --
 -- A tenant, while it waits or runs: v virtual time (running time by weight, ms), r running, n waiting,
+-- e the floor when it entered the line, as long as v is below (see `turn_of`),
 -- c what one of its tasks takes (moving average, ms), h the owner that has claimed some before a slot was free for them, if
 -- any (nobody else claims of it meanwhile: so it starts in order), w weight if not 1, m most running at once if limited,
 -- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its
@@ -100,13 +101,13 @@ local function is_free(tenant) return may_run(tenant) and not tenant.h end
 -- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
 -- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
 -- sixth of a step.
-local function read(v, r, n, c, w, m, i, z, p, h, o, lines, ...)
+local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, ...)
   local l = {}
   for at = 1, 4 * lines, 4 do
     local line, waiting, numbers, marks = select(at, ...)
     l[line] = {n = waiting, f = numbers, t = marks}
   end
-  return {v = v, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
+  return {v = v, e = e, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
 end
 
 local function written(tenant)
@@ -115,8 +116,8 @@ local function written(tenant)
     parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
     count = count + 4
   end
-  return cmsgpack.pack(tenant.v, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h,
-    tenant.o, count / 4, unpack(parts, 1, count))
+  return cmsgpack.pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p,
+    tenant.h, tenant.o, count / 4, unpack(parts, 1, count))
 end
 
 -- Reads what is known of these flows, in one call for all.
@@ -154,9 +155,24 @@ local function meet(flows)
   end
 end
 
--- A flow that is about to wait. Who has not waited starts where the others are, or one task before, if it has run that
--- one just now: then the second click of a quiet user doesn't take turns with a bulk job. More credit can't be saved up.
--- Each starts a little later than the one before, so that newcomers are served in their order.
+-- Times a task of its own that who has not waited may start below the floor: so much a quiet user's click may fan out to
+-- before it takes turns with a bulk job. More credit can't be saved up.
+local CREDIT = 2
+
+-- What a task is expected to take, ms, if its tenant has run none; a step knows it.
+local usual = 0
+
+-- Puts a tenant behind all others that have had less than the floor. These are served in the order in which they came,
+-- whoever of them has had least: among quiet users the longest wait counts, not who had how many tasks of late.
+local function line_up(tenant)
+  floor = floor + 0.001
+  tenant.e = floor
+end
+
+-- Where a tenant is in the order of all that wait.
+local function turn_of(tenant) return math.max(tenant.v, tenant.e or 0) end
+
+-- A flow that is about to wait.
 local function enter(flow)
   local tenant = tenants[flow]
   if not tenant then
@@ -165,8 +181,8 @@ local function enter(flow)
     if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
   if tenant.n == 0 then
-    floor = floor + 0.001
-    tenant.v = math.max(tenant.v, floor - (tenant.c or 0) / (tenant.w or 1))
+    tenant.v = math.max(tenant.v, floor - CREDIT * (tenant.c or usual) / (tenant.w or 1))
+    line_up(tenant)
   end
   changed[flow] = true
   return tenant
@@ -223,21 +239,6 @@ local function mark(place, messages)
   place.t = marks
 end
 
--- How long the first so many messages of a line have waited, ms.
-local function waits_of(place, messages)
-  local waits, marks = {}, place.t or {}
-  for i = 1, messages do
-    waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
-    if marks[1] then marks[1] = marks[1] - 1 end
-    if marks[1] and marks[1] <= 0 then
-      table.remove(marks, 1)
-      table.remove(marks, 1)
-    end
-  end
-  place.t = marks[1] and marks or nil
-  return waits
-end
-
 -- Puts messages, the oldest first, to the end of a line.
 local function put_back(flow, line, messages)
   local tenant = enter(flow)
@@ -260,19 +261,6 @@ local function put_front(flow, line, message, claimed)
     table.insert(front.t, 1, now)
     table.insert(front.t, 1, 1)
   end
-end
-
--- Takes up to `want` messages of a line from its front. Also returns how long each has waited there, ms.
-local function pop(flow, line, want)
-  local tenant = tenants[flow]
-  local messages = call('RPOP', lane(line, flow), want) or {}
-  local place = tenant.l[line]
-  for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
-  if place.f and #place.f == 0 then place.f = nil end
-  local waits = waits_of(place, #messages)
-  count(tenant, line, #messages < want and -place.n or -#messages)
-  changed[flow] = true
-  return messages, waits
 end
 
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
@@ -343,6 +331,7 @@ local function remember()
     local tenant = tenants[flow]
     local is_ready, was_ready = is_free(tenant), tenant.was_ready
     if tenant.z and tenant.z <= now then tenant.z = nil end
+    if tenant.n <= 0 or tenant.e and tenant.e <= tenant.v then tenant.e = nil end
     if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
       fields[#fields + 1] = flow
       fields[#fields + 1] = written(tenant)
@@ -357,7 +346,7 @@ local function remember()
     end
     if is_ready then
       -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
-      enter_ready[#enter_ready + 1] = string.format('%d', tenant.v * 1000 + 0.5)
+      enter_ready[#enter_ready + 1] = string.format('%d', turn_of(tenant) * 1000 + 0.5)
       enter_ready[#enter_ready + 1] = flow
     elseif was_ready or bars then -- before a queue was paused it may have been
       leave_ready[#leave_ready + 1] = flow
@@ -390,28 +379,4 @@ local function remember()
     floor, known.floor = 0, 0
     call('HSET', tenants_key, 'floor', 0)
   end
-end
-
--- The first of those who may run. Who has something only in lines that are not open leaves them; should these be very
--- many, the next step goes on with it.
-local unsorted = false
-
-local function first_ready(count)
-  local flows = call('ZRANGE', ready, 0, count - 1)
-  if not bars then return flows end
-  for _ = 1, 5 do
-    local shut = {}
-    meet(flows)
-    for _, flow in ipairs(flows) do
-      if not tenants[flow] or not may_run(tenants[flow]) then
-        shut[#shut + 1], changed[flow] = flow, tenants[flow] and true or nil
-      end
-    end
-    if #shut == 0 then return flows end
-    call('ZREM', ready, unpack(shut))
-    remember()
-    flows = call('ZRANGE', ready, 0, math.max(count, 100) - 1)
-  end
-  unsorted = true
-  return flows
 end

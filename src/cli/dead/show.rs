@@ -74,7 +74,7 @@ const LINES: [(&str, &str); 14] = [
     ("at", "dead since"),
     ("signal", "signal"),
     ("exit_code", "exit code"),
-    ("peak_memory", "peak memory"),
+    ("memory_peak", "peak memory"),
     ("exception", "exception"),
 ];
 
@@ -89,7 +89,7 @@ fn in_words(letter: &DeadLetter, raw: Vec<u8>, out: &mut dyn Write) -> Result<()
         match (&letter.entry[key], key) {
             (Value::Null, _) => {}
             (Value::Number(at), "at" | "started") => line(name, &time::format(at.as_i64().unwrap_or(0))),
-            (Value::Number(bytes), "peak_memory") => line(name, &format!("{bytes} bytes")),
+            (Value::Number(bytes), "memory_peak") => line(name, &format!("{bytes} bytes")),
             (Value::String(text), _) => line(name, text),
             (other, _) => line(name, &other.to_string()),
         }

@@ -6,6 +6,10 @@ import signal
 import sys
 import traceback
 
+# The zygote imports this module, so that what it needs is in memory once and not in each runner.
+from billiard.pool import soft_timeout_sighandler
+from celery.concurrency.prefork import process_initializer
+
 from . import frames, hooks, logs, results, shortcuts
 from .inbox import Inbox
 from .execution import Delivery, Execution, Terminated
@@ -56,9 +60,6 @@ def run_in_long_stretches():
 
 
 def serve(app, channel, inbox, order, results_db):
-    from billiard.pool import soft_timeout_sighandler
-    from celery.concurrency.prefork import process_initializer
-
     hooks.after_fork()
     process_initializer(app, order["node"])
     logs.attach(channel)

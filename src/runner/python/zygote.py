@@ -263,12 +263,12 @@ class Zygote:
             if dead is None:
                 return
             kill_group(dead.si_pid)  # while it is not reaped the number can't mean anybody else
-            pid, status = os.waitpid(dead.si_pid, 0)
+            pid, status, used = os.wait4(dead.si_pid, 0)
             worker = self.owners.pop(pid, None)
             if worker is None:
                 continue
             worker.runners.discard(pid)
-            self.send(worker, {"exited": {"pid": pid, "status": status}})
+            self.send(worker, {"exited": {"pid": pid, "status": status, "peak": used.ru_maxrss * 1024}})
             self.answer_fences()
 
     def drop(self, worker):

@@ -62,6 +62,8 @@ pub enum ZygoteSaid {
         pid: u32,
         /// Wait status.
         status: i32,
+        /// The most memory it had, bytes.
+        peak: u64,
     },
     /// No runner of this owner is left.
     Fenced {
@@ -77,7 +79,7 @@ pub enum ZygoteSaid {
 enum Line {
     Registry(Box<Registry>),
     Started { runner: u64, pid: u32 },
-    Exited { pid: u32, status: i32 },
+    Exited { pid: u32, status: i32, peak: u64 },
     Fenced { owner: String },
 }
 
@@ -151,7 +153,7 @@ impl Zygote {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 let said = match serde_json::from_slice(&line) {
                     Ok(Line::Registry(registry)) => ZygoteSaid::Registry(registry),
-                    Ok(Line::Exited { pid, status }) => ZygoteSaid::Exited { pid, status },
+                    Ok(Line::Exited { pid, status, peak }) => ZygoteSaid::Exited { pid, status, peak },
                     Ok(Line::Fenced { owner }) => ZygoteSaid::Fenced { owner },
                     Ok(Line::Started { runner, pid }) => match descriptors.pop_front() {
                         Some(pidfd) => ZygoteSaid::Started { runner, pid, pidfd },
