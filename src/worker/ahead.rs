@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Running time that is claimed ahead for each slot, in times of what a short task may take.
 const REACH: u32 = 4;
 
+/// Most that is claimed ahead: the runners have something while the next step is made.
+const AHEAD_MAX: usize = 2 * WANT_MAX;
+
 /// When nothing has started or ended for so many times of that, what has not been taken goes back; and for as long nothing is
 /// claimed ahead.
 const STUCK: u32 = 10;
@@ -67,6 +70,8 @@ pub struct Ahead {
     moved: Instant,
     /// Four out of five tasks take less than this, about.
     runtime: Duration,
+    /// Size of the larger messages of late, bytes.
+    size: usize,
     /// Tasks in a row that needed no slot.
     pub(super) slotless: usize,
     /// Most that a short task takes; zero if nothing is claimed ahead.
@@ -91,6 +96,7 @@ impl Ahead {
             not_before: now,
             moved: now,
             runtime: LONG,
+            size: 0,
             slotless: 0,
             short,
         })
@@ -104,6 +110,11 @@ impl Ahead {
             self.runtime -= self.runtime / 32;
         }
         self.runtime = self.runtime.clamp(Duration::from_micros(10), LONG);
+    }
+
+    /// A message has so many bytes. One that is large is followed by more, as likely as not.
+    pub(super) fn weigh(&mut self, bytes: usize) {
+        self.size = bytes.max(self.size - self.size / 16);
     }
 
     /// A task is done that needed no slot, so one may have been claimed for which none was free.
@@ -120,7 +131,8 @@ impl Ahead {
             return 0;
         }
         let each = (self.short * REACH).as_nanos() / (self.runtime + OVERHEAD).as_nanos();
-        let all = slots.saturating_mul(usize::try_from(each).unwrap_or(0)).min(WANT_MAX);
+        let all =
+            slots.saturating_mul(usize::try_from(each).unwrap_or(0)).min(AHEAD_MAX).min(self.inbox.holds(self.size));
         // A few more are not worth a step of their own.
         let more = all.saturating_sub(self.works.len());
         if more < all / 4 { 0 } else { more }

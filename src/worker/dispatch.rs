@@ -34,6 +34,7 @@ impl Engine {
             let entry = Letter::new(Reason::TooLarge, &text, &queue, now).write(&self.start, self.registry.as_ref());
             return self.outbox.push(unread(Action::Dead { message: claim.raw, entry }));
         }
+        self.ahead.weigh(claim.raw.len());
         let message = match Message::parse(claim.raw) {
             Ok(message) => message,
             Err((malformed, raw)) => {

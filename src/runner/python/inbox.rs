@@ -7,12 +7,16 @@
 use super::frames;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::io::{pread, pwrite};
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Largest packet, as in `inbox.py`. What is larger is not given ahead: such a task takes longer than a wake-up.
 pub const PACKET: usize = 32_768;
+
+/// As much as the socket is asked to hold, bytes; the kernel gives what `net.core.wmem_max` allows.
+const BUFFER: usize = 1 << 20;
 
 /// Slots a table has room for, as in `inbox.py`.
 const SLOTS: usize = 4096;
@@ -34,6 +38,8 @@ pub struct Inbox {
     ours: OwnedFd,
     theirs: OwnedFd,
     table: OwnedFd,
+    /// What the socket holds, bytes, the kernel's own included.
+    capacity: usize,
 }
 
 impl Inbox {
@@ -43,14 +49,23 @@ impl Inbox {
     /// If descriptors or memory run out.
     pub fn new() -> io::Result<Inbox> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let asked = set_socket_send_buffer_size(&ours, BUFFER);
+        let capacity = asked.and_then(|()| socket_send_buffer_size(&ours)).unwrap_or(PACKET);
         let table = memfd_create("fairstalk runners", MFdFlags::MFD_CLOEXEC)?;
         nix::unistd::ftruncate(&table, i64::try_from(2 * SLOTS * 8).unwrap_or(i64::MAX))?;
-        Ok(Inbox { ours, theirs, table })
+        Ok(Inbox { ours, theirs, table, capacity })
     }
 
     /// What a runner gets of it: its end, and the table.
     pub fn shared(&self) -> [BorrowedFd<'_>; 2] {
         [self.theirs.as_fd(), self.table.as_fd()]
+    }
+
+    /// How many packets of such a size it can have, about.
+    pub fn holds(&self, bytes: usize) -> usize {
+        // The kernel takes a power of two with what it notes beside the packet (skbuff(9), truesize).
+        let taken = (bytes + 320).next_power_of_two() + 256;
+        if bytes > PACKET { 0 } else { self.capacity / taken }
     }
 
     /// Puts a frame behind the others; false if there is no room.
@@ -90,5 +105,24 @@ impl Inbox {
         let flags: Vec<u8> = slots.take(SLOTS).flat_map(|may| u64::from(may).to_ne_bytes()).collect();
         // In memory of our own there is nothing that could fail.
         let _ = pwrite(&self.table, &flags, (SLOTS * 8) as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is given ahead by this count is never refused.
+    #[test]
+    fn there_is_room_for_as_many_as_it_says() {
+        for size in [100, 1_000, 1_700, 2_000, 5_000, 20_000, PACKET] {
+            let inbox = Inbox::new().unwrap();
+            let (room, frame) = (inbox.holds(size), vec![0; size]);
+            assert!(room >= 2, "{room} of {size} bytes");
+            assert!((0..room).all(|_| inbox.give(&frame)), "not {room} of {size} bytes");
+        }
+        let inbox = Inbox::new().unwrap();
+        assert_eq!(inbox.holds(PACKET + 1), 0);
+        assert!(!inbox.give(&vec![0; PACKET + 1]));
     }
 }
