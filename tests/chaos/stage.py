@@ -110,9 +110,13 @@ class Stage:
         return [daemon.wait(timeout=90) for daemon in self.daemons.values()]
 
     def leftovers(self):
-        """What is in Redis apart from results and bindings."""
+        """What is in Redis apart from results and bindings, and from the lock of a stock worker that was killed while it
+        restored something: that expires by itself.
+        """
         with self.redis.client() as client:
             keys = [key.decode() for key in client.keys("*")]
+            if self.stock and client.pttl("unacked_mutex") > 0:
+                keys.remove("unacked_mutex")
         return sorted(key for key in keys if not key.startswith(("celery-task-meta-", "_kombu.binding")))
 
     def ahead(self):
