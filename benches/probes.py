@@ -3,6 +3,7 @@ import os
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,7 +20,8 @@ def cpu_by_kind(kinds):
     """CPU seconds so far, summed for each kind of process; `kinds` maps pids to kinds."""
     total = Counter()
     for pid, kind in kinds.items():
-        total[kind] += cpu_seconds(pid)
+        with suppress(OSError):  # a command that has ended
+            total[kind] += cpu_seconds(pid)
     return total
 
 

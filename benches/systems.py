@@ -37,11 +37,15 @@ class Stock:
     key, title = "celery", "Celery"
     options = ()
 
+    def __init__(self, slots=SLOTS):
+        self.slots = slots
+
     def start(self, redis, env, directory):
         """Start it; it is not ready yet."""
         notify = NotifySocket()
-        environment = clean_environment(**env, NOTIFY_SOCKET=notify.path, PYTHONPATH=str(ROOT / "benches" / "stock"))
-        command = [*example_app.celery_command(), "worker", "-c", str(SLOTS), *self.options, "--include", "bench_ready"]
+        path = os.pathsep.join(filter(None, [str(ROOT / "benches" / "stock"), env.get("PYTHONPATH")]))
+        environment = clean_environment(**{**env, "NOTIFY_SOCKET": notify.path, "PYTHONPATH": path})
+        command = [*example_app.celery_command(), "worker", "-c", str(self.slots), *self.options, "--include", "bench_ready"]
         worker = ProcessUnderTest(command, directory / "celery.log", environment, PROJECT)
         worker.notify = notify
         return worker
@@ -123,13 +127,14 @@ class Stage:
 
 
 @contextmanager
-def stage(system, app):
-    """A fresh Redis and a fresh directory; `app`, the producer in this process, is connected to them."""
+def stage(system, app, **environment):
+    """A fresh Redis and a fresh directory; `app`, the producer in this process, is connected to them. The system, not the
+    producer, has more in its environment."""
     directory = Path(tempfile.mkdtemp(prefix="fairstalk-bench-"))
     with RedisServer() as redis:
         env = example_app.environment(redis, directory)
         example_app.connect(app, env)
-        setting = Stage(system, redis, env, directory)
+        setting = Stage(system, redis, {**env, **environment}, directory)
         try:
             yield setting
         finally:

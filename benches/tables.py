@@ -73,16 +73,21 @@ def pickup(figures):
 
 
 def memory(figures):
-    """The sums, and what they are made of."""
-    rows = []
-    for key, of in figures.items():
-        made_of = ", ".join(
-            f"{of['processes'][kind]} {kind} {size / MIB:.1f}" if of["processes"][kind] > 1 else f"{kind} {size / MIB:.1f}"
-            for kind, size in of["by_kind"].items()
-        )
-        spread = f"{min(of['sums']) / MIB:.1f} to {max(of['sums']) / MIB:.1f}"
-        rows.append([TITLES[key], f"**{of['bytes'] / MIB:.1f}**", spread, made_of])
+    """The sums, and what they are made of; with many slots, too, where that was measured."""
+    rows = [memory_row(TITLES[key], figures[key]) for key in figures if key in TITLES]
+    titles = {"celery": "Celery, 16 slots", "fairstalk": "fairstalk 4x4"}
+    rows += [memory_row(titles[key], of) for key, of in figures.get("many", {}).items()]
     return table(["PSS, MiB", "sum", "spread", "made of"], *rows)
+
+
+def memory_row(title, of):
+    """One system."""
+    made_of = ", ".join(
+        f"{of['processes'][kind]} {kind} {size / MIB:.1f}" if of["processes"][kind] > 1 else f"{kind} {size / MIB:.1f}"
+        for kind, size in of["by_kind"].items()
+    )
+    spread = f"{min(of['sums']) / MIB:.1f} to {max(of['sums']) / MIB:.1f}"
+    return [title, f"**{of['bytes'] / MIB:.1f}**", spread, made_of]
 
 
 def idle(figures):
@@ -147,6 +152,8 @@ def overview(run):
     for name in ("p50", "p99"):
         row(f"idle pick-up {name}, ms", run["pickup"]["celery"]["push"][name], run["pickup"]["fairstalk"]["push"][name])
     row("memory at 4 slots, MiB PSS", run["memory"]["celery"]["bytes"] / MIB, run["memory"]["fairstalk"]["bytes"] / MIB)
+    if many := run["memory"].get("many"):
+        row("memory at 16 slots, MiB PSS", many["celery"]["bytes"] / MIB, many["fairstalk"]["bytes"] / MIB)
     row("idle CPU, % of a core", run["idle"]["celery"]["cpu_percent"], run["idle"]["fairstalk"]["cpu_percent"])
     row("idle requests to Redis per second", run["idle"]["celery"]["requests"], run["idle"]["fairstalk"]["requests"])
     row("start to ready, ms", 1000 * run["startup"]["celery"]["seconds"], 1000 * run["startup"]["fairstalk"]["seconds"])
