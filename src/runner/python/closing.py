@@ -1,8 +1,8 @@
 """Leaves out what Celery has Django close before and after each task while there is nothing to close.
 
-Its fixup goes through all connections to databases and caches twice a task, which is a third of what a short task takes;
-mostly none of them is open. What is open is closed by Celery's own code, and so is everything where something here is not as it
-is known to be: another engine than Django's own, a pool, a connection put in by hand, a future version.
+Its fixup goes through all connections to databases and caches around each task, which was a third of what a short task takes;
+mostly none of them is open. What is open is closed by Celery's own code, and so is everything where something is not as
+it is known to be: another engine than Django's own, a pool, a connection put in by hand, a future version.
 """
 
 import os
@@ -31,13 +31,13 @@ def take(app):
         return
     try:
         idle = Idle()
-    except Unknown:
+    except Exception:  # Unknown, or whatever comes of asking another Django: it is left to Celery
         return
-    for name, signal, method in (
-            ("send_prerun", signals.task_prerun, fixup.on_task_prerun),
-            ("send_postrun", signals.task_postrun, fixup.on_task_postrun)):
+    for name, signal, method, nothing_to_do in (
+            ("send_prerun", signals.task_prerun, fixup.on_task_prerun, idle.databases),
+            ("send_postrun", signals.task_postrun, fixup.on_task_postrun, idle.all)):
         if getattr(trace, name, None) == signal.send:
-            setattr(trace, name, unless_idle(signal, method, idle))
+            setattr(trace, name, unless_idle(signal, method, nothing_to_do))
 
 
 def fixup_of(app):
@@ -59,13 +59,13 @@ def names_in(function):
     return {"?"} if code is None else set(code.co_names)
 
 
-def unless_idle(signal, method, idle):
-    """Sends a signal, unless only this method hears it and it would find nothing to do."""
+def unless_idle(signal, method, nothing_to_do):
+    """What sends a signal, unless only this method hears it and would find nothing to do."""
     send = signal.send
 
     def send_unless_idle(sender, **named):
         receivers = signal.receivers
-        if len(receivers) == 1 and receivers[0] is alone and idle():
+        if len(receivers) == 1 and receivers[0] is alone and nothing_to_do():
             return []
         return send(sender=sender, **named)
 
@@ -94,17 +94,16 @@ class Idle:
 
         self._home = os.path.dirname(django.__file__) + os.sep
         self._close_nothing = BaseCache.close
-        self._unknown = False
         self._wrappers = []
-        for handler, note in ((connections, self._note_wrapper), (caches, self._note_cache)):
-            self._watch(handler, note)
-            for made in handler.all(initialized_only=True):
-                note(made)
-        if self._unknown:
-            raise Unknown
+        #: Whether there is something of which it can't be told by looking at it.
+        self._unknown = {connections: False, caches: False}
+        self._watch(connections, self._note_wrapper)
+        self._watch(caches, self._note_cache)
+        self._connections, self._caches = connections, caches
 
-    def __call__(self):
-        if self._unknown:
+    def databases(self):
+        """No connection to a database is open, in whatever thread or context."""
+        if self._unknown[self._connections]:
             return False
         for reference in self._wrappers:
             wrapper = reference()
@@ -114,38 +113,40 @@ class Idle:
                 return False
         return True
 
-    def _watch(self, handler, note):
-        """Have all noted that is made by one of Django's handlers of connections, or put into it by hand."""
-        kind, make = type(handler), getattr(handler, "create_connection", None)
+    def all(self):
+        """Nor has a cache anything to close."""
+        return not self._unknown[self._caches] and self.databases()
+
+    def _watch(self, handler, closes_nothing):
+        """Have all looked at that is made by one of Django's handlers of connections, or put into it by hand."""
+        kind, make, unknown = type(handler), getattr(handler, "create_connection", None), self._unknown
         if make is None or "create_connection" in vars(handler) or not kind.__module__.startswith("django."):
             raise Unknown
         put = kind.__setitem__
 
         def create_connection(alias):
             made = make(alias)
-            note(made)
+            unknown[handler] |= not closes_nothing(made)
             return made
 
-        def __setitem__(self_, alias, connection):
-            self._unknown = True  # wherever it is from
-            put(self_, alias, connection)
+        def __setitem__(self, alias, connection):
+            unknown[handler] = True  # wherever it is from
+            put(self, alias, connection)
 
         handler.create_connection = create_connection
         kind.__setitem__ = __setitem__
+        for made in handler.all(initialized_only=True):
+            unknown[handler] |= not closes_nothing(made)
 
     def _note_wrapper(self, wrapper):
-        """A connection to a database, open or not yet, of whatever thread or context."""
-        pooled = wrapper.settings_dict.get("OPTIONS", {}).get("pool")
-        self._unknown |= bool(pooled) or not self._closes_as_django(wrapper)
+        """Looks at it from now on; false if its engine isn't Django's own, or keeps a pool, which has to be closed too."""
         self._wrappers.append(weakref.ref(wrapper))
-
-    def _note_cache(self, cache):
-        """A cache. Most have nothing to close: they leave that method as Django's base class has it, empty."""
-        self._unknown |= type(cache).close is not self._close_nothing or "close" in vars(cache)
-
-    def _closes_as_django(self, wrapper):
-        """Whether the code that closes it is Django's own, which does nothing where nothing is open."""
         classes = type(wrapper).__mro__
         codes = [getattr(vars(base)["close"], "__code__", None) for base in classes if "close" in vars(base)]
         own = all(code is not None and code.co_filename.startswith(self._home) for code in codes)
-        return own and type(wrapper).__module__.startswith("django.") and "close" not in vars(wrapper)
+        known = own and type(wrapper).__module__.startswith("django.") and "close" not in vars(wrapper)
+        return known and not wrapper.settings_dict.get("OPTIONS", {}).get("pool")
+
+    def _note_cache(self, cache):
+        """Most have nothing to close: they leave that method as Django's base class has it, empty."""
+        return type(cache).close is self._close_nothing and "close" not in vars(cache)
