@@ -18,6 +18,7 @@
 --         these is not shown, only whose turn it is
 --      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
 --         which it had, and has none any more
+--      then which lists to look at: '' for all, else `priority step:queue` (both from 0) of each, and a hyphen
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
 --       'limit' (note = task: it waits for the next start of that task); 'delay' (note = due, ms);

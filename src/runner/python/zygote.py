@@ -31,13 +31,10 @@ EX_CONFIG = 78
 DESCRIPTORS = 4
 
 
-def main(boot, channel):
+def main(boot, channel, thresholds):
     set_title("fairstalk: zygote")
     channel.set_inheritable(False)
     started = time.monotonic()
-    # What is imported stays, so looking for garbage again and again meanwhile finds little.
-    thresholds = gc.get_threshold()
-    gc.set_threshold(0)
     try:
         app, info = application.load(boot)
         from . import about, panel, results, runner, unsupported  # noqa: F401  (so that every runner shares it)
