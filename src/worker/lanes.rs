@@ -140,6 +140,9 @@ impl Engine {
         if !looked.is_empty() || !self.exchange.watching() {
             self.gaze.want(Rung::Everywhere);
         }
+        if !self.gaze.at_hand.is_empty() {
+            self.gaze.rung = Rung::Everywhere; // there is more than what was shown now
+        }
         self.gaze.saw(&looked);
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
         let mut room = Room::default();
