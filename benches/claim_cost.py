@@ -55,7 +55,7 @@ class Owner:
         settlements = [part for sequence, flow in self.held for part in (sequence, "ack", flow, 10, "", "", "", 0)]
         reply = self.call(
             "step", QUEUES, self.sequence, want, 0, 0, 0, 1, look, 0, 10, 0, want, len(self.held), *settlements, 0, *filing,
-            0, 0, 0
+            0, 0, 0, ""
         )
         flows = reply[4][1::5]
         self.held = list(zip(range(self.sequence, self.sequence + len(flows)), flows))

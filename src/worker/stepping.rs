@@ -15,7 +15,7 @@ const QUICK: Duration = Duration::from_millis(2);
 pub(super) const WANT_MAX: usize = 64;
 
 /// Settlements in one step at most, each perhaps of another tenant.
-const MAX_SETTLEMENTS: usize = 100;
+const MAX_SETTLEMENTS: usize = 64;
 
 impl Engine {
     /// Something has ended that Redis doesn't know of and can be told.

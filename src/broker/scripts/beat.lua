@@ -12,6 +12,13 @@
 -- Whoever recovers a dead owner's claims takes the field 'lease' out of them first: that owner must never go on,
 -- even if it was only stopped. A lease that has merely run out, and that nobody has touched, may be renewed.
 
+-- Redis keeps a short hash as a list, which it searches from its beginning for each field. A long value makes it a table,
+-- and that it stays for as long as anything is in it.
+local function be_table(hash)
+  call('HSET', hash, 'long', string.rep('.', 1000))
+  call('HDEL', hash, 'long')
+end
+
 local lease = call('HGET', claims, 'lease')
 if not lease and ARGV[5] ~= '1' then return {0} end
 -- Without memory left, Redis refuses a script whose first write could need some. A lease in force needs none, so
@@ -19,7 +26,10 @@ if not lease and ARGV[5] ~= '1' then return {0} end
 local before = call('ZSCORE', owners, owner)
 call('ZREM', owners, owner)
 -- A beat of an earlier connection may come late; it must not take the lease back to that one.
-if not lease or tonumber(lease) < tonumber(ARGV[8]) then call('HSET', claims, 'lease', ARGV[8]) end
+if not lease or tonumber(lease) < tonumber(ARGV[8]) then
+  call('HSET', claims, 'lease', ARGV[8])
+  be_table(claims) -- while it has the lease
+end
 call('ZADD', owners, now + tonumber(ARGV[3]), owner)
 call('HSET', figures, owner, ARGV[4])
 call('HSET', own('slots'), owner, ARGV[9])
@@ -33,12 +43,7 @@ for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end
 end
 
--- Redis keeps a short hash as a list, which it searches from its beginning for each field. A long value makes it a table,
--- and that it stays for as long as anything is in it.
-for _, hash in ipairs({claims, tenants_key}) do
-  call('HSET', hash, 'long', string.rep('.', 1000))
-  call('HDEL', hash, 'long')
-end
+be_table(tenants_key)
 
 local old = call('ZRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, 100)
 local surplus = call('ZCARD', dead) - tonumber(ARGV[6])
