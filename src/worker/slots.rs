@@ -32,7 +32,7 @@ pub struct Slot {
     pub worn: bool,
     /// When it had its last task.
     pub ran: Option<Span>,
-    /// Until when it takes nothing, so as not to end together with another ([`super::stagger`]).
+    /// Until when it takes nothing, so as not to end together with another (`stagger.rs`).
     pub rests: Option<Instant>,
     incarnation: u64,
 }
