@@ -45,7 +45,7 @@ const LOOKS: u32 = 5;
 const TICK: Duration = Duration::from_millis(2);
 
 /// While there is enough to do, what has ended is collected for so long at most: one wake-up for all of it.
-const COLLECT: Duration = Duration::from_millis(2);
+const COLLECT: Duration = Duration::from_millis(4);
 
 /// What a worker has claimed ahead.
 #[derive(Debug)]
@@ -159,6 +159,19 @@ impl Ahead {
     pub(super) fn stepped(&mut self, holds: Vec<Rc<str>>) {
         self.held = holds;
         self.barred.clear();
+    }
+
+    /// How many no runner is known to have taken; they are taken in their order. None if a runner has nothing to do.
+    fn untaken(&self, slots: usize) -> usize {
+        let mut latest = 0;
+        for doing in self.inbox.doings(slots) {
+            match doing {
+                Doing::Waiting => return 0,
+                Doing::Looking => {}
+                Doing::Task(sequence) => latest = latest.max(sequence),
+            }
+        }
+        self.works.iter().rev().take_while(|work| work.sequence > latest).count()
     }
 
     /// When to look at the runners again.
@@ -345,10 +358,23 @@ impl Engine {
 
     /// While there is enough to do, what ends is collected, and nobody is disturbed.
     pub(super) fn collect(&self) {
-        let each = u32::try_from(self.ahead.works.len() / self.slots.len().max(1)).unwrap_or(u32::MAX);
-        if each > 2 && !self.ahead.recalled {
+        let ahead = &self.ahead;
+        let slots = self.slots.len().max(1);
+        let (mut left, until) = (ahead.works.len(), Instant::now() + COLLECT);
+        if left <= 2 * slots || ahead.recalled {
+            return;
+        }
+        let half = left / 2;
+        while left > half {
+            // By then half is done, if the runners have the cores for themselves.
+            let done = u32::try_from((left - half) / slots + 1).unwrap_or(u32::MAX);
+            let nap = until.saturating_duration_since(Instant::now()).min((ahead.runtime + OVERHEAD) * done);
+            if nap.is_zero() {
+                return;
+            }
             // The whole thread: every end of a task would wake it otherwise.
-            std::thread::sleep(((self.ahead.runtime + OVERHEAD) * each / 2).min(COLLECT));
+            std::thread::sleep(nap);
+            left = ahead.untaken(slots);
         }
     }
 }

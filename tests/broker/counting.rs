@@ -131,7 +131,8 @@ async fn results_cost_two_commands_each() {
     let mut expected = vec![("evalsha", 1), ("time", 1), ("zrange", 2), ("exists", 1)];
     expected.extend([("select", 2), ("set", 32), ("publish", 32)]);
     // The tenant is forgotten while nothing of it waits, but not here: it has just claimed.
-    expected.extend([("hmget", 2), ("hdel", 2), ("zrem", 2), ("rpop", 1), ("hset", 3), ("zadd", 1)]);
+    // A long name comes into the index and leaves it, so that it is not searched as a list.
+    expected.extend([("hmget", 2), ("hdel", 2), ("zrem", 3), ("rpop", 1), ("hset", 3), ("zadd", 2)]);
     assert_eq!(found, calls(&expected));
 }
 

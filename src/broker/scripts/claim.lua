@@ -6,22 +6,26 @@ local claimed, noted, kept, scores = {}, {}, {}, {}
 -- List of a line, and how kombu's record of a message from it ends. Most messages of a step are of few lines.
 local lists_of, ends_of = {}, {}
 
-local function claim(line, flow, charge, waited, message)
+local function claim(line, flow, charge, waits, messages)
   if not lists_of[line] then
     local list = list_of(line)
     lists_of[line] = list
     local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
     ends_of[line] = ', "", "' .. queue .. '"]'
   end
-  local list, name, n, m = lists_of[line], owner .. ':' .. sequence, #kept, #claimed
-  number = number + 1
-  kept[n + 1], kept[n + 2] = name, '[' .. message .. ends_of[line]
-  noted[n + 1], noted[n + 2] = sequence, line .. '\0' .. flow .. '\0' .. charge .. '\0' .. string.format('%d', number)
-  -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
-  scores[n + 1], scores[n + 2] = time[1], name
+  local list, ending, note = lists_of[line], ends_of[line], line .. '\0' .. flow .. '\0' .. charge .. '\0'
   local from = string.find(line, RATE, 1, true) and line or list
-  claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = from, flow, number, waited, message
-  sequence, want = sequence + 1, want - 1
+  for i, message in ipairs(messages) do
+    local name, n, m = owner .. ':' .. sequence, #kept, #claimed
+    number = number + 1
+    kept[n + 1], kept[n + 2] = name, '[' .. message .. ending
+    noted[n + 1], noted[n + 2] = sequence, note .. string.format('%d', number)
+    -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
+    scores[n + 1], scores[n + 2] = time[1], name
+    claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = from, flow, number, waits[i], message
+    sequence = sequence + 1
+  end
+  want = want - #messages
 end
 
 -- Slots of the whole fleet in which nothing runs.
@@ -96,12 +100,24 @@ local function first_ready(count)
   return flows
 end
 
--- Serves the tenants whose turn it is. Each claim is charged at once with what a task of this tenant is
--- expected to take. None but the first `want` can come to be served, since each claim moves one of them back. Returns
--- whether somebody was chosen who could then not be served, so that others may be.
-local function serve()
+-- Messages of tasks known to be short are claimed several at a time: as many as take this long together, ms. What a claim
+-- costs is mostly what has to be read and written of its tenant. Nobody waits longer for it than this.
+local QUANTUM, MOST = 1, 8
+
+local function times(charge) return math.max(1, math.min(MOST, math.floor(QUANTUM / charge))) end
+
+-- How many messages of a tenant are claimed when it is its turn.
+local function portion(tenant, charge, taken, left)
+  if not tenant.c or tenant.m or tenant.i or bars then return 1 end
+  return math.min(times(charge), tenant.n - taken, left)
+end
+
+-- Serves the tenants whose turn it is. Each claim is charged at once with what a task of this tenant is expected to
+-- take. Returns whether others may have to be served, who were not looked at: since somebody was chosen who could then
+-- not be served, or since it is the turn of tenants that were not read.
+local function serve(round)
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
-  local line, first, more = {}, 1, want
+  local line, first, more = {}, 1, round * math.ceil(want / times(usual))
   local function join(flow)
     local turn, low, high = turn_of(tenants[flow]), first, #line + 1
     -- Who was served a moment ago mostly goes to the end.
@@ -124,6 +140,9 @@ local function serve()
   for _, flow in ipairs(least) do
     if tenants[flow] and not changed[flow] then line[#line + 1] = flow end
   end
+  -- Behind the last that was read come others.
+  local all = #least < more
+  local last = not all and line[1] and turn_of(tenants[line[#line]]) or math.huge
   for flow in pairs(changed) do
     if tenants[flow] then join(flow) end
   end
@@ -136,6 +155,10 @@ local function serve()
   while left > 0 and line[first] do
     local flow = line[first]
     local tenant = tenants[flow]
+    if turn_of(tenant) > last then
+      short = true
+      break
+    end
     first = first + 1
     -- Who can't be served now can't be later in this step, when less is free.
     if (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
@@ -144,10 +167,11 @@ local function serve()
         charges[flow], taken[flow] = math.max(tenant.c or usual, 0.01), 0
         shares[#shares + 1] = flow
       end
+      local some = reserved > 0 and 1 or portion(tenant, charges[flow], taken[flow], left)
       if tenant.v > floor then floor = tenant.v end
-      tenant.v = tenant.v + charges[flow] / (tenant.w or 1)
+      tenant.v = tenant.v + some * charges[flow] / (tenant.w or 1)
       if tenant.v < floor then line_up(tenant) end
-      tenant.r, taken[flow], free, left = tenant.r + 1, taken[flow] + 1, free - 1, left - 1
+      tenant.r, taken[flow], free, left = tenant.r + some, taken[flow] + some, free - some, left - some
       if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
       join(flow)
     end
@@ -160,32 +184,26 @@ local function serve()
       local open = take(line, left)
       if open > 0 then
         local messages, waits = pop(flow, line, open)
-        for i, message in ipairs(messages) do
-          claim(line, flow, charge, waits[i], message)
-          left = left - 1
-          if #claimed > 5 * slots then tenant.h = owner end
-        end
+        claim(line, flow, charge, waits, messages)
+        left = left - #messages
+        if #messages > 0 and #claimed > 5 * slots then tenant.h = owner end
         tenant.o = next(tenant.l, next(tenant.l)) and line or nil
       end
     end
     -- Another may have had the one start of a limited task.
     tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
   end
-  -- Each claim has used up one of these at most, so if more tenants could be served, one of them is still in line.
-  for i = first, want == 0 and #line or 0 do
-    if may_run(tenants[line[i]]) then
-      behind = waiting
-      break
-    end
-  end
+  local more_may_run = not all
+  for i = first, #line do more_may_run = more_may_run or may_run(tenants[line[i]]) end
+  if want == 0 and more_may_run then behind = waiting end
   return short
 end
 
 if want > 0 then
   meet({})
   if throttled > 0 then let_run() end
-  for _ = 1, 10 do
-    if waiting <= 0 or want == 0 or not serve() then break end
+  for round = 1, 10 do
+    if waiting <= 0 or want == 0 or not serve(round) then break end
   end
 end
 
@@ -210,7 +228,9 @@ local function lists_with_messages()
     if call('EXISTS', unpack(lists)) > 0 then
       for i, list in ipairs(lists) do
         local length = call('LLEN', list)
-        if length > 0 and not is_paused(list) then step[#step + 1] = {list = list, length = length, next = (cursor + i) % queues} end
+        if length > 0 and not is_paused(list) then
+          step[#step + 1] = {list = list, length = length, offset = i - 1, next = (cursor + i) % queues}
+        end
       end
       if #step > 0 then found[#found + 1] = step end
     end
@@ -239,7 +259,7 @@ local function take_unseen(places)
     local still = {}
     for _, place in ipairs(places) do
       if want == 0 then return end
-      claim(place.list, '', '0', 0, call('RPOP', place.list))
+      claim(place.list, '', '0', {0}, {call('RPOP', place.list)})
       place.length, cursor = place.length - 1, place.next
       if place.length > 0 then still[#still + 1] = place end
     end
@@ -248,8 +268,9 @@ local function take_unseen(places)
 end
 
 if look > 0 then
-  local open = {}
-  for _, step in ipairs(lists_with_messages()) do
+  local open, first = {}, cursor
+  local steps = lists_with_messages()
+  for _, step in ipairs(steps) do
     step = whose_turn_is_mine(step)
     meet({})
     want = math.min(want, slots - #claimed / 5)
@@ -258,24 +279,47 @@ if look > 0 then
       if place.length > 0 then open[#open + 1] = place end
     end
   end
-  local share = math.ceil(look / math.max(1, #open))
+  -- Short lists are shown whole. Of long ones a few are, in turn, and much of each: to file one message each of many
+  -- tenants of many lists costs several times what as many of a few do.
+  local even = math.ceil(look / math.max(1, #open))
+  local share, left, skipped, turns = math.max(even, math.min(look, 32)), look, nil, {}
+  if #steps > 1 then
+    table.sort(open, function(one, other) return one.offset < other.offset end)
+  end
   for _, place in ipairs(open) do
     local seen = {place.list}
     -- What is behind messages at hand the caller asks for itself, right after this script: each byte that comes into Lua
     -- costs the server about as much as ten that don't.
     if not at_hand[place.list] then
-      local messages = call('LRANGE', place.list, -share, -1)
-      for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+      local length = (place.length <= even or left > 0) and math.min(place.length, share) or 0
+      if place.length > even then left = left - length end
+      if length == 0 then skipped = skipped or place.offset else
+        local messages = call('LRANGE', place.list, -length, -1)
+        for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+      end
     end
-    if #seen > 1 or at_hand[place.list] then looked[#looked + 1] = seen end
-    -- Without memory left this may fail: then others may look as well, which costs no more than time.
-    redis.pcall('HSET', intake, place.list, owner .. '\0' .. (now + TURN))
+    if #seen > 1 or at_hand[place.list] then
+      looked[#looked + 1] = seen
+      turns[#turns + 1], turns[#turns + 2] = place.list, owner .. '\0' .. (now + TURN)
+    end
   end
+  if skipped then cursor = first + skipped end
+  -- Without memory left this may fail: then others may look as well, which costs no more than time.
+  if #turns > 0 then redis.pcall('HSET', intake, unpack(turns)) end
 end
 
 if #kept > 0 then
   call('HSET', unacked, unpack(kept))
-  call('ZADD', index, unpack(scores))
+  if #kept > 32 then
+    -- Redis keeps a short sorted set as a list, in which each of many new members has to find its place from the
+    -- beginning. A long name makes it a skiplist until it is empty.
+    local long = string.rep('.', 65)
+    call('ZADD', index, 0, long)
+    call('ZADD', index, unpack(scores))
+    call('ZREM', index, long)
+  else
+    call('ZADD', index, unpack(scores))
+  end
   call('HSET', claims, unpack(noted))
 end
 remember()

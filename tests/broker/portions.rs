@@ -1,0 +1,96 @@
+//! Short tasks of one tenant are claimed several at a time, and long lists are looked at in turn.
+
+use crate::stage::{Owner, Stage, ack, messages, ran, whose};
+use fairstalk::config::Tenancy;
+use std::collections::BTreeMap;
+
+/// An owner before whom a hundred messages each of tenants a and b wait, of whose tasks one has taken so long, ms.
+async fn short(stage: &mut Stage, milliseconds: f64) -> Owner {
+    let mut owner = stage.owner("o").await;
+    for tenant in ["a", "b"] {
+        stage.push("q", &messages(tenant, 101)).await;
+    }
+    owner.file().await;
+    let claims = owner.claim(2).await;
+    assert_eq!(whose(&claims), "ab");
+    owner.settle(&claims.iter().map(|claim| ran(claim, milliseconds)).collect::<Vec<_>>()).await;
+    owner
+}
+
+#[tokio::test]
+async fn as_many_at_once_as_take_a_millisecond() {
+    for (milliseconds, order) in [
+        (0.05, "aaaaaa"),
+        (0.25, "aaaabb"),
+        (0.4, "aaaabb"), // two of each, then two of the first again
+        (0.6, "aaabbb"), // one of each
+        (50.0, "aaabbb"),
+    ] {
+        let mut stage = Stage::new(&["q"]).await;
+        let mut owner = short(&mut stage, milliseconds).await;
+        assert_eq!(whose(&owner.claim(6).await), order, "{milliseconds} ms");
+        owner.claim(26).await;
+        let of = stage.census().await.tenants();
+        assert_eq!((&of["t:a"]["r"], &of["t:b"]["r"]), (&16.into(), &16.into()), "{milliseconds} ms");
+        stage.census().await.places();
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_for_short_tasks_too() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = short(&mut stage, 0.05).await;
+    let max_concurrency = BTreeMap::from([("a".to_owned(), 3)]);
+    owner.set_tenancy(&Tenancy { max_concurrency, ..Tenancy::default() });
+    // What is granted is read with what is filed and settled.
+    stage.push("q", &messages("a", 1)).await;
+    owner.file().await;
+    let claims = owner.claim(20).await;
+    assert_eq!(whose(&claims).matches('a').count(), 3);
+    assert_eq!(claims.len(), 20, "the others are b's");
+}
+
+#[tokio::test]
+async fn whoever_has_little_is_served_beside_portions() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = short(&mut stage, 0.1).await;
+    for tenant in 'c'..='z' {
+        stage.push("q", &messages(&tenant.to_string(), 1)).await;
+    }
+    owner.file().await;
+    let mut tally: BTreeMap<char, usize> = BTreeMap::new();
+    let mut behind = Vec::new();
+    while behind.last() != Some(&0) {
+        let reply = owner.one_step(7, &[], &[]).await.unwrap().unwrap();
+        for tenant in whose(&reply.claims).chars() {
+            *tally.entry(tenant).or_default() += 1;
+        }
+        behind.push(reply.behind);
+        owner.settle(&reply.claims.iter().map(ack).collect::<Vec<_>>()).await;
+    }
+    assert_eq!(tally.values().sum::<usize>(), 224, "nobody is forgotten: {tally:?}");
+    assert_eq!(behind.len(), 32, "and each step says that there is more: {behind:?}");
+}
+
+#[tokio::test]
+async fn of_many_long_lists_a_few_are_shown_in_turn_and_short_ones_always() {
+    let names: Vec<String> = (0..20).map(|queue| format!("q{queue:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut stage = Stage::new(&names).await;
+    for (place, name) in names.iter().enumerate() {
+        stage.push(name, &messages("m", if place == 19 { 3 } else { 40 })).await;
+    }
+    let mut owner = stage.owner("o").await;
+    owner.unseen = false;
+    let mut times = BTreeMap::<String, usize>::new();
+    for _ in 0..5 {
+        let reply = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
+        assert_eq!(reply.looked.len(), 17);
+        for looked in &reply.looked {
+            *times.entry(looked.list.to_string()).or_default() += 1;
+            assert_eq!(looked.messages.len(), if *looked.list == *"q19" { 3 } else { 32 });
+        }
+    }
+    assert_eq!(times["q19"], 5);
+    assert!(names.iter().all(|name| times[*name] >= 4), "{times:?}");
+}
