@@ -50,6 +50,22 @@ async fn limits_hold_for_short_tasks_too() {
     assert_eq!(claims.len(), 20, "the others are b's");
 }
 
+/// The sorted set has whole microseconds, and the names decide between equals.
+#[tokio::test]
+async fn turns_within_one_microsecond_keep_nobody_waiting() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = stage.owner("o").await;
+    for tenant in 'a'..='x' {
+        stage.push("q", &messages(&tenant.to_string(), 2)).await;
+    }
+    owner.file().await;
+    let claims = owner.claim(24).await;
+    assert_eq!(whose(&claims), ('a'..='x').collect::<String>());
+    let took = |claim| ran(claim, if claim == &claims[0] { 0.7004 } else { 0.7002 });
+    owner.settle(&claims.iter().map(took).collect::<Vec<_>>()).await;
+    assert_eq!(owner.claim(2).await.len(), 2);
+}
+
 #[tokio::test]
 async fn whoever_has_little_is_served_beside_portions() {
     let mut stage = Stage::new(&["q"]).await;

@@ -137,12 +137,13 @@ local function serve(round)
   if reserved > 0 then more = more + 100 end
   local least = first_ready(more)
   meet(least)
+  local all, last = #least < more, 0
   for _, flow in ipairs(least) do
-    if tenants[flow] and not changed[flow] then line[#line + 1] = flow end
+    if tenants[flow] and not changed[flow] then
+      line[#line + 1], last = flow, math.max(last, turn_of(tenants[flow]))
+    end
   end
-  -- Behind the last that was read come others.
-  local all = #least < more
-  local last = not all and line[1] and turn_of(tenants[line[#line]]) or math.huge
+  if all or not line[1] then last = math.huge end -- else others come behind
   for flow in pairs(changed) do
     if tenants[flow] then join(flow) end
   end
