@@ -101,8 +101,8 @@ pub struct Engine {
     pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
-    /// How long slots may rest.
-    pub(super) budget: Budget,
+    /// How long slots may rest; none unless `[tenancy] stagger` says that they may.
+    pub(super) budget: Option<Budget>,
     pub(super) claiming: Claiming,
     /// Others of this daemon go on when this one has ended, on the same Redis.
     pub(super) replaced: bool,
@@ -130,7 +130,7 @@ impl Engine {
         let slots: Vec<Slot> = (0..scale.least()).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = scale.least());
         let exchange = Exchange::new(&start);
-        let budget = Budget::new(slots.len());
+        let budget = start.config.tenancy.stagger.then(|| Budget::new(slots.len()));
         let memory = Guard::new(&start);
         let node = Rc::new(Node::new(start.node.clone()));
         let (naming, rates) = (Naming::new(&start.config), Rates::new(&start.config));

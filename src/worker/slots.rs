@@ -30,7 +30,7 @@ pub struct Slot {
     pub closed: bool,
     /// Its runner goes after the present task.
     pub worn: bool,
-    /// When it had its last task.
+    /// When it had its last task; known only where slots may rest.
     pub ran: Option<Span>,
     /// Until when it takes nothing, so as not to end together with another (`stagger.rs`).
     pub rests: Option<Instant>,

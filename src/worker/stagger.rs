@@ -1,4 +1,4 @@
-//! Keeps the slots of a worker out of step.
+//! Keeps the slots of a worker out of step, where `[tenancy] stagger` says so. Without it no slot ever rests.
 //!
 //! Where all tasks take equally long, slots that once began together end together ever after: a bulk job that finds all
 //! slots empty begins in all of them at once. Then the next slot gets free up to a whole task later, not a part of it, and
@@ -94,12 +94,16 @@ impl Budget {
 impl Engine {
     /// The slot has ended a task that began then. If it is in step with another, it rests.
     pub(super) fn stagger(&mut self, index: usize, began: Instant) {
+        let Some(budget) = &mut self.budget else { return };
         let own = Span { began, ended: Instant::now() };
         let others = self.slots.iter().enumerate();
         let others: Vec<_> =
             others.filter(|(at, slot)| *at != index && !slot.closed).map(|(_, slot)| (slot.ran, slot.rests)).collect();
         let slot = &mut self.slots[index];
-        (slot.ran, slot.rests) = (Some(own), self.budget.rest(own, &others));
+        (slot.ran, slot.rests) = (Some(own), budget.rest(own, &others));
+        if let Some(until) = slot.rests {
+            tracing::debug!("slot {index} rests for {} ms", until.saturating_duration_since(own.ended).as_millis());
+        }
     }
 
     /// Slots that have rested may begin something.

@@ -110,7 +110,9 @@ impl Engine {
         if want > 0 {
             exchange.looked = true;
             self.look = reply.claims.len() == want;
-            self.budget.backlog = reply.behind > 0;
+            if let Some(budget) = &mut self.budget {
+                budget.backlog = reply.behind > 0;
+            }
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
         }
