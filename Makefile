@@ -3,7 +3,7 @@
 VENV = target/venv/bin
 VENV_OLDEST = target/venv-5.3/bin
 # What of the tests for applications runs with the oldest Celery, too.
-OLDEST = tests/compat/test_canvas.py tests/compat/test_results.py tests/compat/test_signals.py
+OLDEST = tests/compat/test_canvas.py tests/compat/test_codec.py tests/compat/test_results.py tests/compat/test_signals.py
 
 # No path of this machine in the binary, so that it is the same wherever it is built.
 CARGO_HOME ?= $(HOME)/.cargo

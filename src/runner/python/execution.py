@@ -7,7 +7,6 @@ from time import monotonic
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.app.task import Context, Task
-from celery.app.trace import loads_message
 from celery.exceptions import Ignore, InvalidTaskError, NotRegistered, Reject, Retry
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
@@ -17,7 +16,7 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 
-from . import frames, hooks
+from . import codec, frames, hooks
 
 
 class Terminated(SystemExit):
@@ -56,7 +55,7 @@ class Delivery:
 
     def decode(self, accept):
         """Arguments and embed; raises if the content type is refused or the body is not a task's."""
-        args, kwargs, embed = loads_message(self.body, self.content_type, self.content_encoding, accept=accept)
+        args, kwargs, embed = codec.loads(self.body, self.content_type, self.content_encoding, accept)
         # The tracer would fail the task for these, or call it with the characters of a text.
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
             raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")

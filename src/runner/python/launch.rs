@@ -9,10 +9,12 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 17] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
+    ("fairstalk_runner.closing", include_str!("closing.py")),
+    ("fairstalk_runner.codec", include_str!("codec.py")),
     ("fairstalk_runner.execution", include_str!("execution.py")),
     ("fairstalk_runner.frames", include_str!("frames.py")),
     ("fairstalk_runner.hooks", include_str!("hooks.py")),

@@ -7,6 +7,8 @@ Every other backend, and every other key, is left to Celery.
 
 from celery import states
 
+from . import codec
+
 try:
     from celery.backends.redis import RedisBackend
 except ImportError:  # redis-py is not installed: another backend is in use
@@ -42,6 +44,7 @@ class Collector:
         self._backend = backend
         self._original = backend._store_result
         self._original_get = backend.get
+        self._encode = codec.encoder(backend)
         self._send_now = send_now
         self._task_id = None
         self._own_key = None
@@ -66,7 +69,7 @@ class Collector:
         backend = self._backend
         meta = backend._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id
-        value = backend.encode(meta)
+        value = self._encode(meta)
         expires = backend.expires
         if state == states.FAILURE:
             expires = getattr(backend, "failure_expires", expires)

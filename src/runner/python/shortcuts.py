@@ -7,13 +7,18 @@ application has replaced is left alone.
 from datetime import datetime
 
 from celery import Celery
+from celery.app import trace
 from celery.app.task import Context
+
+from . import closing
 
 
 def take(app):
     """Take them in this process."""
     remember_extended(type(app.conf))
     remember_custom_headers()
+    show_plainly()
+    closing.take(app)
     if type(app).now is Celery.now:
         app.now = lambda: datetime.now(app.timezone)  # the same without a look for the offset of UTC in UTC
 
@@ -52,3 +57,22 @@ def remember_custom_headers():
         return {name: fields[name] for name in own} or None
 
     Context._get_custom_headers = _get_custom_headers
+
+
+def show_plainly():
+    """What most tasks return is shown with less than Celery's streaming, truncating `saferepr`, which makes the same of it."""
+    show = getattr(trace, "saferepr", None)
+
+    def saferepr(value, maxlen=None, *args, **kwargs):
+        kind = type(value)
+        if kind is str:
+            text = "'" + value.replace("'", "\\'") + "'"
+        elif value is None or kind is int or kind is bool or kind is float:
+            text = repr(value)
+        else:
+            return show(value, maxlen, *args, **kwargs)
+        return text if maxlen is None or len(text) < maxlen else show(value, maxlen, *args, **kwargs)
+
+    samples = (None, True, 7, 0.5, "", "it's", "\u00e4\n")
+    if show is not None and all(show(value, 1024) == saferepr(value, 1024) for value in samples):
+        trace.saferepr = saferepr
