@@ -197,6 +197,14 @@ impl Keys {
         format!("{}{}", self.list(queue), PRIORITY_SUFFIXES[step])
     }
 
+    /// Priority step (from 0) and queue (its place in `queues`) of a list, if it is one.
+    pub fn place_of(&self, list: &str) -> Option<(usize, usize)> {
+        let name = list.strip_prefix(self.prefix.as_str())?;
+        let (queue, suffix) = name.split_at(name.find('\u{6}').unwrap_or(name.len()));
+        let step = PRIORITY_SUFFIXES.iter().position(|known| *known == suffix)?;
+        Some((step, self.queues.iter().position(|known| known == queue)?))
+    }
+
     /// Queue a list belongs to.
     pub fn queue_of<'a>(&self, list: &'a str) -> &'a str {
         let name = list.strip_prefix(self.prefix.as_str()).unwrap_or(list);

@@ -2,6 +2,7 @@
 
 use super::connection::unexpected;
 use super::filing::granted;
+use super::rung::Rung;
 use super::script::{call, script};
 use super::{BrokerError, Connection, Filing, Keys, Looked};
 use crate::fairness::policy::Policy;
@@ -121,6 +122,8 @@ pub struct Step<'a> {
     pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
+    /// Where to look.
+    pub rung: &'a Rung,
     /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
     pub unseen: bool,
     /// Milliseconds a task is expected to take whose tenant has run none.
@@ -146,6 +149,7 @@ impl<'a> Step<'a> {
             filings: &[],
             at_hand: &[],
             look: 0,
+            rung: &Rung::Everywhere,
             unseen: false,
             expected: 0.0,
             holds: &[],
@@ -269,6 +273,7 @@ impl Stepper {
                 invocation.arg(&**flow);
             }
         }
+        invocation.arg(step.rung.written(&self.keys));
         let (mut redis, mut behind) = (connection.redis.clone(), connection.clone());
         let script = connection.sorted(invocation.invoke_async(&mut redis));
         // Sent in this order, and answered in it.

@@ -7,9 +7,10 @@
 //! message rings for its own worker too. Such a ring can't be told from one that also stands for a push of the same
 //! moment, so it has to be followed; it costs one look, and a look in vain changes nothing and rings no more.
 
+use super::rung::Rung;
 use redis::{PushInfo, PushKind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Rings when a queue has changed or the connection has ended.
@@ -22,6 +23,7 @@ pub struct Wake {
 struct Inner {
     notify: Notify,
     lost: AtomicBool,
+    rung: Mutex<Rung>,
 }
 
 impl Wake {
@@ -30,12 +32,18 @@ impl Wake {
         if info.kind == PushKind::Disconnection {
             self.inner.lost.store(true, Ordering::Relaxed);
         }
+        self.inner.rung.lock().unwrap_or_else(PoisonError::into_inner).add(Rung::of(info));
         self.inner.notify.notify_one();
     }
 
     /// Waits for the next ring; one that came before the call counts.
     pub async fn rung(&self) {
         self.inner.notify.notified().await;
+    }
+
+    /// What it has rung for since this was asked last.
+    pub fn take(&self) -> Rung {
+        std::mem::take(&mut self.inner.rung.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The connection is gone.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const REACH: u32 = 4;
 
 /// Most that is claimed ahead: the runners have something while the next step is made.
-const AHEAD_MAX: usize = 2 * WANT_MAX;
+const AHEAD_MAX: usize = 3 * WANT_MAX;
 
 /// When nothing has started or ended for so many times of that, what has not been taken goes back; and for as long nothing is
 /// claimed ahead.
@@ -33,7 +33,7 @@ const STUCK: u32 = 10;
 const LONG: Duration = Duration::from_millis(200);
 
 /// What a task costs beside its running time, about.
-const OVERHEAD: Duration = Duration::from_micros(50);
+const OVERHEAD: Duration = Duration::from_micros(25);
 
 /// So many times of that nothing is claimed ahead when there was a message that has to wait for a slot.
 const DECLINED: u32 = 250;
@@ -45,7 +45,7 @@ const LOOKS: u32 = 5;
 const TICK: Duration = Duration::from_millis(2);
 
 /// While there is enough to do, what has ended is collected for so long at most: one wake-up for all of it.
-const COLLECT: Duration = Duration::from_millis(4);
+const COLLECT: Duration = Duration::from_millis(8);
 
 /// What a worker has claimed ahead.
 #[derive(Debug)]
@@ -127,12 +127,13 @@ impl Ahead {
 
     /// How many more may be claimed for so many slots.
     fn room(&self, slots: usize, now: Instant) -> usize {
-        if now < self.not_before || self.runtime >= self.short || self.recalled {
+        if slots == 0 || now < self.not_before || self.runtime >= self.short || self.recalled {
             return 0;
         }
         let each = (self.short * REACH).as_nanos() / (self.runtime + OVERHEAD).as_nanos();
-        let all =
-            slots.saturating_mul(usize::try_from(each).unwrap_or(0)).min(AHEAD_MAX).min(self.inbox.holds(self.size));
+        // What one slot gets through is soon too little for a step.
+        let reach = slots.max(2).saturating_mul(usize::try_from(each).unwrap_or(0));
+        let all = reach.min(AHEAD_MAX).min(self.inbox.holds(self.size));
         // A few more are not worth a step of their own.
         let more = all.saturating_sub(self.works.len());
         if more < all / 4 { 0 } else { more }
@@ -364,10 +365,10 @@ impl Engine {
         if left <= 2 * slots || ahead.recalled {
             return;
         }
-        let half = left / 2;
-        while left > half {
-            // By then half is done, if the runners have the cores for themselves.
-            let done = u32::try_from((left - half) / slots + 1).unwrap_or(u32::MAX);
+        let enough = left.div_ceil(2).max(left.saturating_sub(WANT_MAX));
+        while left > enough {
+            // By then so many are done, if the runners have the cores for themselves.
+            let done = u32::try_from((left - enough) / slots + 1).unwrap_or(u32::MAX);
             let nap = until.saturating_duration_since(Instant::now()).min((ahead.runtime + OVERHEAD) * done);
             if nap.is_zero() {
                 return;

@@ -211,7 +211,7 @@ impl Engine {
                 }
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
-                    (self.look, self.gaze.wanted) = (true, true);
+                    self.rung(wake.take());
                     self.cut_rests(Instant::now());
                 }
                 order = self.orders.next() => match order {
@@ -288,6 +288,7 @@ impl Engine {
         sooner(self.exchange.next_deadline());
         if self.exchange.is_connected() {
             sooner(self.look_due());
+            sooner(self.gaze.later);
             if self.settles() || self.ahead.releases() {
                 sooner(Some(Instant::now())); // of what was just claimed, not all has to run
             }

@@ -12,7 +12,7 @@ use crate::broker::revoked::Revoked;
 use crate::broker::stale::Stale;
 use crate::broker::step::Stepper;
 use crate::broker::wake::Wake;
-use crate::broker::{BrokerError, Claim, Connection, Keys, Kind};
+use crate::broker::{BrokerError, Claim, Connection, Keys, Kind, Rung};
 use crate::channel::{Exit, Start};
 use crate::fairness::policy::Policy;
 use std::time::{Duration, Instant};
@@ -195,8 +195,9 @@ impl Engine {
         }
         if self.exchange.due_at.is_some_and(|due| now >= due) {
             self.exchange.due_at = None;
-            (self.look, self.gaze.wanted) = (true, true);
+            self.look_everywhere();
         }
+        self.look_later(now);
         let told = self.tell_rates().await;
         self.absorb(told).await?;
         let agreed = self.agree().await;
@@ -218,11 +219,11 @@ impl Engine {
         if exchange.watching && exchange.full_steps >= BACKLOG_STEPS {
             connection.unwatch().await?;
             exchange.watching = false;
-            self.gaze.wanted = true;
+            self.gaze.want(Rung::Everywhere);
         } else if !exchange.watching && exchange.full_steps == 0 {
             connection.watch(&exchange.keys).await?;
             exchange.watching = true;
-            (self.look, self.gaze.wanted) = (true, true); // what came just before was not rung for
+            self.look_everywhere(); // what came just before was not rung for
         }
         Ok(())
     }
@@ -264,7 +265,7 @@ impl Engine {
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
         exchange.number += 1;
-        (self.look, self.gaze.wanted) = (true, true);
+        self.look_everywhere();
         self.naming.forget();
         self.rates.forget();
         let again = self.exchange.leased;
@@ -317,7 +318,8 @@ impl Engine {
         exchange.beat_at = Instant::now() + BEAT;
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         if pulse.waiting > 0 {
-            (self.look, self.gaze.wanted) = (true, true);
+            self.look = true;
+            self.gaze.want(Rung::Everywhere);
         }
         let (waiting, tenants) = (pulse.waiting, pulse.tenants);
         self.reports.update(|figures| (figures.waiting, figures.tenants) = (waiting, Some(tenants)));

@@ -31,6 +31,32 @@ pub enum Plan {
     Dead(Reason, String),
 }
 
+/// Who does a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doer {
+    /// The command configured for it.
+    Command,
+    /// The application.
+    Python,
+    /// The worker itself.
+    Worker,
+    /// Nobody here knows it.
+    Nobody,
+}
+
+/// Who does the task of this name: what is configured goes before the application, and both before what is built in.
+pub fn doer(config: &Config, registry: Option<&Registry>, task: &str) -> Doer {
+    if config.tasks.contains_key(task) {
+        Doer::Command
+    } else if registry.is_some_and(|registry| registry.tasks.contains_key(task)) {
+        Doer::Python
+    } else if is_builtin(task) {
+        Doer::Worker
+    } else {
+        Doer::Nobody
+    }
+}
+
 /// Decides; `revoked` tells whether the task was taken back, `now` is the broker's clock in milliseconds since 1970.
 pub fn plan(config: &Config, registry: Option<&Registry>, message: &Message, revoked: bool, now: i64) -> Plan {
     match try_plan(config, registry, message, revoked, now) {
@@ -58,10 +84,8 @@ fn try_plan(
     });
     let zone = zone.unwrap_or(TimeZone::UTC);
     let millis = |field, text: &Option<String>| text.as_deref().map(|text| time::parse(field, text, &zone)).transpose();
-    let command = config.tasks.contains_key(&headers.task);
-    let registered = registry.is_some_and(|registry| registry.tasks.contains_key(&headers.task));
-    let builtin = !command && !registered && is_builtin(&headers.task);
-    if !command && !registered && !builtin {
+    let doer = doer(config, registry, &headers.task);
+    if doer == Doer::Nobody {
         return Ok(Plan::Unknown);
     }
     if message.deliveries >= config.delivery.max_deliveries {
@@ -76,7 +100,7 @@ fn try_plan(
     if let Some(eta) = millis("eta", &headers.eta)?.filter(|&eta| eta > now) {
         return Ok(Plan::Delay(eta));
     }
-    if !command && !builtin {
+    if doer == Doer::Python {
         return Ok(Plan::Python);
     }
     let arguments = body::arguments(message)?;
@@ -84,5 +108,5 @@ fn try_plan(
         let why = "a command task, or one that is built in, can't have link, link_error, chain or chord: call it from a Python task instead";
         return Ok(Plan::Dead(Reason::Canvas, why.to_owned()));
     }
-    Ok(if builtin { Plan::Builtin } else { Plan::Command(arguments) })
+    Ok(if doer == Doer::Worker { Plan::Builtin } else { Plan::Command(arguments) })
 }

@@ -3,7 +3,8 @@
 use super::engine::{Claiming, Engine};
 use super::naming::Naming;
 use super::rates::Rates;
-use crate::broker::{Filing, Keys, LaneKind, Looked, Room};
+use super::ring::Echo;
+use crate::broker::{Filing, Keys, LaneKind, Looked, Room, Rung};
 use crate::fairness::flow;
 use crate::message::Message;
 use crate::runner::python::Registry;
@@ -23,13 +24,19 @@ const LOOK_BYTES: usize = 1 << 20;
 const LONG: usize = 100;
 
 /// While no slot is free, and while a step follows the other without a pause, new messages can wait so long.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// When, and how far, this worker looks into the lists.
 #[derive(Debug)]
 pub struct Gaze {
     /// There may be something new.
     pub wanted: bool,
+    /// Where.
+    pub rung: Rung,
+    /// When to look there, if that was put off.
+    pub later: Option<Instant>,
+    /// What the last step has claimed.
+    pub echo: Echo,
     /// When it looked last.
     last: Option<Instant>,
     /// Average size of the messages seen lately, bytes.
@@ -40,11 +47,25 @@ pub struct Gaze {
 
 impl Default for Gaze {
     fn default() -> Gaze {
-        Gaze { wanted: true, last: None, size: 4096, at_hand: Vec::new() }
+        Gaze {
+            wanted: true,
+            rung: Rung::Everywhere,
+            later: None,
+            echo: Echo::default(),
+            last: None,
+            size: 4096,
+            at_hand: Vec::new(),
+        }
     }
 }
 
 impl Gaze {
+    /// There may be something new here as well.
+    pub fn want(&mut self, rung: Rung) {
+        self.rung.add(rung);
+        self.wanted = true;
+    }
+
     /// When to look, if there is something to look for.
     pub fn due(&self) -> Option<Instant> {
         self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + LOOK_EVERY))
@@ -89,7 +110,7 @@ impl Engine {
     /// The application is gone for now: what was seen and not read stays where it is, until it is known again whose it is.
     pub(super) fn look_away(&mut self) {
         self.gaze.at_hand.clear();
-        self.gaze.wanted = true;
+        self.gaze.want(Rung::Everywhere);
     }
 
     /// How many messages the step now to be made looks at.
@@ -106,13 +127,22 @@ impl Engine {
         let kept = |list: &str| !lists.iter().any(|refused| refused == list);
         self.filings.retain(|filing| kept(&filing.list));
         self.gaze.at_hand.retain(|seen| kept(&seen.list));
+        if !lists.is_empty() {
+            self.gaze.rung = Rung::Everywhere;
+        }
     }
 
     /// Notes whose the messages are.
     pub(super) fn file(&mut self, looked: Vec<Looked>) {
         self.gaze.last = Some(Instant::now());
+        self.gaze.wanted = false;
         // While nobody rings there is always reason to look.
-        self.gaze.wanted = !looked.is_empty() || !self.exchange.watching();
+        if !looked.is_empty() || !self.exchange.watching() {
+            self.gaze.want(Rung::Everywhere);
+        }
+        if !self.gaze.at_hand.is_empty() {
+            self.gaze.rung = Rung::Everywhere; // there is more than what was shown now
+        }
         self.gaze.saw(&looked);
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
         let mut room = Room::default();

@@ -101,7 +101,7 @@ impl Engine {
         // Nothing that was seen there is there any more, nor any answer to whose a message is.
         self.filings.clear();
         self.naming.forget();
-        (self.look, self.gaze.wanted) = (true, true);
+        self.look_everywhere();
         Ok(())
     }
 

@@ -24,6 +24,7 @@ mod minute;
 mod naming;
 pub mod rates;
 mod recovery;
+mod ring;
 pub mod rules;
 pub mod runners;
 mod scale;

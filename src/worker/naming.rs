@@ -121,7 +121,7 @@ impl Engine {
             // What was looked at is to be named anew.
             self.filings.clear();
             self.gaze.at_hand.clear();
-            (self.look, self.gaze.wanted) = (true, true);
+            self.look_everywhere();
             self.naming.take(kept);
         }
         Ok(())

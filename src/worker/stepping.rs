@@ -3,7 +3,8 @@
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
 use super::lanes::sorted;
-use crate::broker::{Action, Filing, Looked, Room, Step, StepReply};
+use super::ring::Echo;
+use crate::broker::{Action, Filing, Looked, Room, Rung, Step, StepReply};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,15 @@ impl Engine {
         // After an outage there may be more than one script call can take.
         let batch = self.outbox.len().min(MAX_SETTLEMENTS);
         let at_hand = std::mem::take(&mut gaze.at_hand);
+        let rung = if look > 0 {
+            gaze.later = None;
+            std::mem::take(&mut gaze.rung)
+        } else {
+            Rung::Everywhere // not asked for
+        };
+        // Where something was seen that is not filed yet, there is more.
+        let known = at_hand.is_empty() && self.filings.is_empty() && exchange.watching;
+        let rung = if known { rung } else { Rung::Everywhere };
         let counts: Vec<_> = at_hand.iter().map(|seen| (Rc::clone(&seen.list), seen.messages.len())).collect();
         let step = Step {
             owner: &self.start.owner,
@@ -64,6 +74,7 @@ impl Engine {
             filings: &self.filings,
             at_hand: &counts,
             look,
+            rung: &rung,
             unseen: true,
             expected: self.expected,
             holds: &holds,
@@ -116,12 +127,16 @@ impl Engine {
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
         }
+        self.gaze.echo = Echo::of(&reply.claims, Instant::now());
         let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
         if look > 0 {
             if !reply.looked.is_empty() {
                 self.cut_rests(Instant::now());
             }
             self.file(reply.looked);
+            if reply.turn.is_some() {
+                self.gaze.rung = Rung::Everywhere; // when it is mine
+            }
             // What is filed now can be claimed with the next step.
             self.look |= !self.filings.is_empty();
         }

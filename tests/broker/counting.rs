@@ -1,7 +1,7 @@
 //! What a step costs the server, in commands.
 
 use crate::stage::{Owner, Stage, ack, messages, result, stored};
-use fairstalk::broker::{Action, Claim, Filing, Settlement, StepReply};
+use fairstalk::broker::{Action, Claim, Filing, Rung, Settlement, StepReply};
 use std::collections::BTreeMap;
 
 type Calls = BTreeMap<String, u64>;
@@ -67,11 +67,16 @@ async fn a_message_that_nobody_has_to_wait_for_never_sees_a_lane() {
     assert_eq!(reply.claims.len(), 1);
     let mut expected = vec![("evalsha", 1), ("time", 1), ("zrange", 1)];
     // The lease; whose turn it is; counters of the tenants, one of which is written: the number of the claim.
-    expected.extend([("exists", 5), ("llen", 2), ("hmget", 3), ("rpop", 1), ("hset", 3), ("zadd", 1)]);
+    expected.extend([("exists", 2), ("llen", 2), ("hmget", 3), ("rpop", 1), ("hset", 3), ("zadd", 1)]);
     assert_eq!(found, calls(&expected));
     let (_, found) = counted(&mut stage, &mut owner, 0, &acks(&reply.claims), &[]).await;
     let expected = [("evalsha", 1), ("time", 1), ("hmget", 2), ("hdel", 2), ("zrem", 1), ("zrange", 1), ("exists", 1)];
     assert_eq!(found, calls(&expected));
+    // A list that has rung is asked for alone.
+    owner.rung = Rung::Lists(vec!["b".into()]);
+    stage.push("b", &messages("m", 1)).await;
+    let (reply, found) = counted(&mut stage, &mut owner, 4, &[], &[]).await;
+    assert_eq!((reply.claims.len(), found.get("exists"), found.get("llen")), (1, None, Some(&1)));
 }
 
 /// Of one tenant, whatever waits.

@@ -1,7 +1,7 @@
 //! From a list into lanes: looked at by one owner, filed by its next step, if nobody has meddled.
 
 use crate::stage::{Owner, Stage, ack, flow_of, front, messages, raws, settled};
-use fairstalk::broker::{Action, Filing, Looked, Room, StepReply};
+use fairstalk::broker::{Action, Filing, Looked, Room, Rung, StepReply};
 use std::time::Duration;
 
 /// A look without a claim.
@@ -32,6 +32,24 @@ async fn a_look_moves_nothing() {
         assert_eq!((&reply.looked[0].messages, reply.turn), (&all, None), "one's own turn keeps nobody out");
     }
     assert_eq!(stage.census().await.lists, before);
+}
+
+/// In the same order as if it looked at all of them: the more urgent step first, then by queue from the cursor on.
+#[tokio::test]
+async fn only_what_has_rung_is_looked_at() {
+    let mut stage = Stage::new(&["a", "b", "c"]).await;
+    for (list, name) in [("a", "m"), ("b", "n"), ("c", "o"), ("a\x06\x163", "p"), ("c\x06\x169", "q")] {
+        stage.push_to(list, &messages(name, 1)).await;
+    }
+    let mut owner = stage.owner("o").await;
+    owner.cursor = 1;
+    owner.rung = Rung::Lists(["a\x06\x163", "a", "c", "fairstalk", "b\x06\x166"].map(str::to_owned).to_vec());
+    let reply = look(&mut owner).await;
+    assert_eq!(seen(&reply), [("c", 1), ("a", 1), ("a\x06\x163", 1)]);
+    owner.rung = Rung::default();
+    assert!(look(&mut owner).await.looked.is_empty());
+    owner.rung = Rung::Everywhere;
+    assert_eq!(look(&mut owner).await.looked.len(), 5);
 }
 
 #[tokio::test]

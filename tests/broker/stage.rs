@@ -5,8 +5,8 @@ use crate::server::Server;
 use fairstalk::broker::lease::{Beat, Leases, Others, Pulse};
 use fairstalk::broker::step::Stepper;
 use fairstalk::broker::{
-    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Room, Settlement, Step, StepReply, Store,
-    start,
+    Action, BrokerError, Claim, Connection, Filing, Keys, LaneKind, Looked, Room, Rung, Settlement, Step, StepReply,
+    Store, start,
 };
 use fairstalk::config::{Broker, Delivery, Mode, Queues, Tenancy};
 use fairstalk::fairness::policy::Policy;
@@ -84,6 +84,7 @@ impl Stage {
             releases: Vec::new(),
             task: |_| None,
             at_hand: Vec::new(),
+            rung: Rung::Everywhere,
             delivery: delivery(10_000, Duration::from_secs(86_400)),
         }
     }
@@ -179,6 +180,7 @@ pub struct Owner {
     pub task: fn(&[u8]) -> Option<&'static str>,
     /// Of which lists it has so many messages that are not filed yet.
     pub at_hand: Vec<(Rc<str>, usize)>,
+    pub rung: Rung,
 }
 
 impl Owner {
@@ -240,6 +242,7 @@ impl Owner {
             filings,
             at_hand: &self.at_hand,
             look: 500,
+            rung: &self.rung,
             unseen: self.unseen,
             expected: self.expected,
             holds: &self.holds,

@@ -37,6 +37,19 @@ def test_an_idle_daemon_asks_little(celery_app, client, fairstalk):
     assert tasks.add.delay(1, 2).get(timeout=PATIENCE) == 3
 
 
+def test_a_task_to_an_idle_daemon_does_not_have_all_look_twice(celery_app, client, fairstalk):
+    """A push rings for both workers, and so does the claim: one claims and settles, the other looks once in vain."""
+    count = 40
+    fairstalk()
+    assert tasks.add.delay(1, 2).get(timeout=PATIENCE) == 3
+    wait_settled(client)
+    before = calls(client)["evalsha"]
+    for number in range(count):
+        assert enqueue_task_to_user_queue(tasks.add, number, number, 1).get(timeout=PATIENCE) == number + 1
+        wait_settled(client)
+    assert 2 * count <= calls(client)["evalsha"] - before <= 4.5 * count
+
+
 @pytest.mark.parametrize("task", [tasks.noop, tasks.noop_result], ids=["without result", "with result"])
 def test_a_busy_daemon_asks_once_per_task(celery_app, client, fairstalk, task):
     """A thousand tasks on four slots: no more than one exchange per task, and no other command."""

@@ -214,27 +214,39 @@ end
 -- those that had one.
 local looked, turn = {}, -1
 
+-- Only the lists that have rung, if the caller says which; it knows that the others are empty.
 local function lists_with_messages()
-  local steps, all, found = {}, {}, {}
+  local rung, steps, all, found = ARGV[at + 2], {}, {}, {}
   for n, suffix in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
-    steps[n] = {}
-    for i = 1, queues do
-      steps[n][i] = KEYS[LISTS + 1 + (cursor + i - 1) % queues] .. suffix
-      all[#all + 1] = steps[n][i]
+    local turns, lists = {}, {}
+    if rung == '' then
+      for i = 1, queues do turns[i] = i end
+    else
+      for queue in string.gmatch(rung, n - 1 .. ':(%d+)') do turns[#turns + 1] = (queue - cursor) % queues + 1 end
+      table.sort(turns)
     end
+    for i, nth in ipairs(turns) do
+      lists[i] = KEYS[LISTS + 1 + (cursor + nth - 1) % queues] .. suffix
+      all[#all + 1] = lists[i]
+    end
+    steps[n] = {turns = turns, lists = lists}
   end
-  if call('EXISTS', unpack(all)) == 0 then return found end -- most often
-  for _, lists in ipairs(steps) do
-    local step = {}
-    if call('EXISTS', unpack(lists)) > 0 then
-      for i, list in ipairs(lists) do
-        local length = call('LLEN', list)
-        if length > 0 and not is_paused(list) then
-          step[#step + 1] = {list = list, length = length, offset = i - 1, next = (cursor + i) % queues}
+  local left = #all > 1 and call('EXISTS', unpack(all)) or #all -- most often none
+  for _, of in ipairs(steps) do
+    local step, here = {}, left
+    if left > 0 and #of.lists > 1 then here = call('EXISTS', unpack(of.lists)) end
+    for i, list in ipairs(of.lists) do
+      if here == 0 then break end
+      local length = call('LLEN', list)
+      if length > 0 then
+        left, here = left - 1, here - 1
+        if not is_paused(list) then
+          local nth = of.turns[i]
+          step[#step + 1] = {list = list, length = length, offset = nth - 1, next = (cursor + nth) % queues}
         end
       end
-      if #step > 0 then found[#found + 1] = step end
     end
+    if #step > 0 then found[#found + 1] = step end
   end
   return found
 end

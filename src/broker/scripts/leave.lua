@@ -1,6 +1,6 @@
 -- A worker that has settled everything says goodbye. The last of a fleet leaves its queues as stock Celery expects them:
--- what waits in lanes goes back to the fronts of its lists, in the order of each tenant; the last of all, delayed messages to their
--- ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
+-- what waits in lanes goes back to the fronts of its lists, in the order of each tenant; the last of all, delayed messages
+-- to their ends, where a Celery worker finds them and keeps their time itself. Begins with tenants.lua.
 --
 -- ARGV  3 at most so many messages in one call   4 '1' if the others that are left are dead, and their leases taken away
 -- Returns {how much is still to be poured back (then call again), now ms, {other owner, end of its lease, …}}; no

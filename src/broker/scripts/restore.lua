@@ -1,7 +1,8 @@
 -- Puts back what dead stock workers held, to the fronts of the lists, as kombu does (`kombu/transport/redis.py`,
 -- `restore_by_tag`). Begins with tenants.lua.
 --
--- ARGV  3 visibility timeout, s   4 holder of `unacked_mutex` that is dead, or ''   then for each: claim, list, message (empty: there is none any more)
+-- ARGV  3 visibility timeout, s   4 holder of `unacked_mutex` that is dead, or ''
+--      then for each: claim, list, message (empty: there is none any more)
 -- Returns how many messages were put back. What has been settled, or restored and claimed anew meanwhile, is left alone.
 
 local restored, oldest = 0, time[1] - tonumber(ARGV[3])

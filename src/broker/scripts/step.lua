@@ -11,13 +11,14 @@
 --      13 how many of the claims are for free slots; what is claimed beyond waits in the worker
 --      14 number of settlements, then for each: sequence number, action, flow, what it ran (ms; -1 unknown), what the
 --         flow is granted, message, note, number of results, then key, value and time to live (ms, 0 = for ever) of each
---      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of messages, end of the first and of the last message (64
---         bytes at most), number of kinds, then of each: flow, its grant, task if its rate is limited (else ''); the
---         kind of each message as two bytes
+--      then number of the answer to whose a message is (epoch), number of filings, and for each: list, number of
+--         messages, end of the first and of the last message (64 bytes at most), number of kinds, then of each: flow, its
+--         grant, task if its rate is limited (else ''); the kind of each message as two bytes
 --      then number of lists of which the caller has messages at hand that are not filed yet, and these; what is behind
 --         these is not shown, only whose turn it is
 --      then number of flows of which the owner has messages that have not started, and these; and the same for flows of
 --         which it had, and has none any more
+--      then which lists to look at: '' for all, else `priority step:queue` (both from 0) of each, and a hyphen
 -- Actions: 'ack'; 'front' (message goes back to its place in its lane); 'list' (to the front of its list, past all
 --       lanes); 'back' (to the end of its list);
 --       'limit' (note = task: it waits for the next start of that task); 'delay' (note = due, ms);

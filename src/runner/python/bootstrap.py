@@ -1,7 +1,11 @@
 # The program given to `python -c`: it reads one line of JSON from its standard input, a stream socket to the
 # supervisor, and runs the zygote whose source is in it. Nothing is written to disk and nothing has to be
 # installed beside the binary; the loader keeps the sources, so that tracebacks show their lines.
-import importlib.abc, importlib.util, json, socket, sys
+import gc, importlib.abc, importlib.util, json, socket, sys
+
+# What is imported stays, so looking for garbage again and again meanwhile finds little.
+thresholds = gc.get_threshold()
+gc.set_threshold(0)
 
 channel = socket.socket(fileno=0)
 line = bytearray()
@@ -28,4 +32,4 @@ sys.meta_path.insert(0, Embedded())
 sys.argv = ["fairstalk"]
 from fairstalk_runner import zygote
 
-zygote.main(boot, channel)
+zygote.main(boot, channel, thresholds)

@@ -31,13 +31,10 @@ EX_CONFIG = 78
 DESCRIPTORS = 4
 
 
-def main(boot, channel):
+def main(boot, channel, thresholds):
     set_title("fairstalk: zygote")
     channel.set_inheritable(False)
     started = time.monotonic()
-    # What is imported stays, so looking for garbage again and again meanwhile finds little.
-    thresholds = gc.get_threshold()
-    gc.set_threshold(0)
     try:
         app, info = application.load(boot)
         from . import about, panel, results, runner, unsupported  # noqa: F401  (so that every runner shares it)
@@ -48,7 +45,8 @@ def main(boot, channel):
     except BaseException:
         report(channel, {"failed": {"message": traceback.format_exc()}})
         sys.exit(EX_CONFIG)
-    gc.collect()
+    # What is garbage by now stays, shared by all runners: it is less than a hundredth, and to look for it takes as long as
+    # a tenth of the import.
     gc.freeze()
     if gc.get_threshold()[0] == 0:  # else the application has set its own
         gc.set_threshold(*thresholds)
