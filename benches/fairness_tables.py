@@ -2,6 +2,12 @@
 from tables import number, table
 
 SYSTEMS = {"celery": "Celery", "celery_best": "Celery, prefetch 1", "fairstalk": "fairstalk"}
+# Older lines of the history don't have the last one.
+QUIET = {**SYSTEMS, "stagger": "fairstalk, `stagger`"}
+STAGGER = (
+    "By default no slot of fairstalk idles while something could run; the column `stagger` is that with "
+    "[`[tenancy] stagger = true`](fairness.md#slots-that-end-together)."
+)
 PLACES = {"others": "another queue", "shared": "the bulk user's queue"}
 PLACEMENTS = {
     "mixed": "three share a queue, two have their own", "together": "all share one queue", "apart": "each has its own",
@@ -16,17 +22,18 @@ def milliseconds(seconds):
 
 def quiet(figures):
     """Waits of quiet users."""
-    rows = []
+    rows, systems = [], {key: title for key, title in QUIET.items() if key in figures}
     for place, title in PLACES.items():
         for name in ("p50", "p99", "max"):
-            waits = [milliseconds(figures[key][place][name]) for key in SYSTEMS]
+            waits = [milliseconds(figures[key][place][name]) for key in systems]
             rows.append([f"{title}, {name}", *waits, milliseconds(figures["ideal"][name])])
-    rows.append(["p99 there by p99 here", *(number(figures[key]["ratio"]) for key in SYSTEMS), "1"])
+    rows.append(["p99 there by p99 here", *(number(figures[key]["ratio"]) for key in systems), "1"])
     counted = figures["fairstalk"]
-    rows.append(["latest call, ms after its time", *(milliseconds(figures[key]["late"]) for key in SYSTEMS), "0"])
+    rows.append(["latest call, ms after its time", *(milliseconds(figures[key]["late"]) for key in systems), "0"])
     tasks = f"{counted['others']['tasks']} and {counted['shared']['tasks']} tasks in {figures['seconds']:g} s"
     head = f"wait, ms ({tasks}, beside {number(figures['bulk'])})"
-    return table([head, *SYSTEMS.values(), "nothing but the tasks"], *rows)
+    made = table([head, *systems.values(), "nothing but the tasks"], *rows)
+    return f"{made}\n\n{STAGGER}" if "stagger" in systems else made
 
 
 def million(figures):
@@ -106,6 +113,11 @@ def overview(run):
     def wait(place, name):
         return of_all(lambda key: milliseconds(run["quiet"][key][place][name]))
 
+    staggered = run["quiet"].get("stagger")
+    stagger = [
+        [f"fairstalk with `stagger = true`, p99 in {where}, ms", *ours(milliseconds(staggered[place]["p99"])), "<= 75"]
+        for place, where in PLACES.items() if staggered
+    ]
     newcomers = of_all(lambda key: milliseconds(run["newcomer"][key]["max"]))
     return table(
         ["", *SYSTEMS.values(), "target"],
@@ -113,6 +125,7 @@ def overview(run):
         ["quiet users, wait p99, ms", *wait("others", "p99"), "<= 75"],
         ["the same in the bulk user's queue, p99, ms", *wait("shared", "p99"), "<= 75"],
         ["the latter by the former", *of_all(lambda key: number(run["quiet"][key]["ratio"])), "<= 1.2"],
+        *stagger,
         ["behind a million messages, longest wait, ms", *ours(milliseconds(million["after"]["shared"]["max"])), "<= 1,000"],
         ["5 s tasks in every slot, newcomer's longest wait, ms", *newcomers, "<= 50"],
         ["running time of five users, Jain's index", *of_all(lambda key: f"{placements['mixed'][key]['jain']:.3f}"), ">= 0.98"],

@@ -1,7 +1,11 @@
 """The wait of quiet users over time, as SVG: one panel for each system, one logarithmic axis for all."""
 import math
 
-SYSTEMS = {"celery": "Celery, defaults", "celery_best": "Celery, prefetch 1, -O fair", "fairstalk": "fairstalk"}
+# Older lines of the history don't have the last one.
+SYSTEMS = {
+    "celery": "Celery, defaults", "celery_best": "Celery, prefetch 1, -O fair", "fairstalk": "fairstalk",
+    "stagger": "fairstalk, stagger = true",
+}
 SERIES = {"others": "in other queues", "shared": "in the bulk user's queue"}
 TICKS = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 100: "100 s", 1000: "1000 s"}
 EVERY = 30
@@ -22,8 +26,8 @@ path.line { fill: none; stroke-width: 2; stroke-linejoin: round } path.band { st
 class Panel:
     """The place of one system's curves."""
 
-    def __init__(self, number, seconds, waits):
-        self.width = (WIDTH - LEFT - GAP * len(SYSTEMS)) / len(SYSTEMS)
+    def __init__(self, number, of, seconds, waits):
+        self.width = (WIDTH - LEFT - GAP * of) / of
         self.left = LEFT + number * (self.width + GAP)
         self.seconds, self.waits = seconds, waits
 
@@ -67,7 +71,8 @@ class Panel:
 
 def svg(figures):
     """The picture; `figures` are those of the part `quiet`."""
-    points = [point for key in SYSTEMS for series in SERIES for point in figures[key]["over_time"][series]]
+    systems = {key: title for key, title in SYSTEMS.items() if key in figures}
+    points = [point for key in systems for series in SERIES for point in figures[key]["over_time"][series]]
     seconds = (min(point[0] for point in points), max(point[0] for point in points) + 1)
     longest = max(point[3] for point in points)
     waits = (0.001, next((tick for tick in TICKS if tick >= longest), max(TICKS)))
@@ -80,8 +85,8 @@ def svg(figures):
     for name, title in SERIES.items():
         made.append(f'<path class="line {name}" d="M{x} 21h24"/><text x="{x + 30}" y="26">{title}</text>')
         x += 165
-    for number, (key, title) in enumerate(SYSTEMS.items()):
-        panel = Panel(number, seconds, waits)
+    for number, (key, title) in enumerate(systems.items()):
+        panel = Panel(number, len(systems), seconds, waits)
         made += panel.frame(title, labelled=number == 0)
         for series in SERIES:
             made += panel.curve(series, figures[key]["over_time"][series])

@@ -4,7 +4,8 @@ Twenty quiet users call tasks at random moments, together half of what four slot
 bulk user's queue. After some seconds the bulk user's tasks come at once. The wait of a task is from just before
 `apply_async` is called to its first line (`bench.tasks.record`). Only what is called while bulk tasks wait counts; the
 run goes on until all of it has started, so no wait is cut off. For comparison there is the wait that is left if whoever is
-free takes the oldest call of a quiet user at once and nothing else takes any time (`ideal`).
+free takes the oldest call of a quiet user at once and nothing else takes any time (`ideal`). fairstalk runs twice: with its
+defaults, and with `[tenancy] stagger`.
 """
 import heapq
 import random
@@ -30,10 +31,14 @@ PLACES = {"others": False, "shared": True}
 def measure(app, sizes, say):
     """Each system once, with the same calls at the same moments."""
     figures = {}
-    for system in (Stock(), StockAtBest(), Daemon()):
-        figures[system.key] = one_run(app, system, sizes)
-        waits = ", ".join(f"{place} {figures[system.key][place]['p99']:.3f} s" for place in PLACES)
-        say(f"quiet: {system.title}, wait of quiet users p99: {waits}")
+    systems = {
+        "celery": Stock(), "celery_best": StockAtBest(), "fairstalk": Daemon(),
+        "stagger": Daemon(tenancy={"stagger": True}),
+    }
+    for key, system in systems.items():
+        figures[key] = one_run(app, system, sizes)
+        waits = ", ".join(f"{place} {figures[key][place]['p99']:.3f} s" for place in PLACES)
+        say(f"quiet: {key}, wait of quiet users p99: {waits}")
     figures |= {"bulk": sizes.quiet_bulk, "seconds": sizes.quiet_seconds}
     figures["ideal"] = spread(ideal([at for at, *_ in calls(sizes.quiet_seconds)]))
     return figures

@@ -35,7 +35,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "soft_time_limit",
         ],
     ),
-    ("tenancy", &["parameter", "header", "fallback", "weights", "max_concurrency", "rate_limit", "reserved_slots"]),
+    (
+        "tenancy",
+        &["parameter", "header", "fallback", "weights", "max_concurrency", "rate_limit", "reserved_slots", "stagger"],
+    ),
     ("results", &["url", "expires", "key_prefix"]),
     (
         "delivery",

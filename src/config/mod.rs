@@ -149,6 +149,8 @@ pub struct Tenancy {
     pub rate_limit: BTreeMap<String, f64>,
     /// Free slots of the fleet that only a tenant that runs nothing may take; default 0.
     pub reserved_slots: u32,
+    /// Slots that end together rest a moment, so that they no longer do; default no.
+    pub stagger: bool,
 }
 
 /// What stands for the tenant of a message that names none.

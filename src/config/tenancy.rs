@@ -27,6 +27,7 @@ pub(super) fn read(source: &mut Source<'_>) -> Tenancy {
             .unwrap_or_default(),
         rate_limit: section.take("rate_limit", |written| by_tenant(written, true, rate)).unwrap_or_default(),
         reserved_slots: section.count("reserved_slots", 0..=10_000).unwrap_or(0),
+        stagger: section.boolean("stagger").unwrap_or(false),
     };
     section.finish();
     tenancy

@@ -13,6 +13,7 @@ use super::naming::Naming;
 use super::rates::Rates;
 use super::scale::Scale;
 use super::slots::Slot;
+use super::stagger::Budget;
 use crate::broker::lease::BEAT;
 use crate::broker::{BrokerError, Filing, Settlement};
 use crate::celery::{Heard, Node};
@@ -100,6 +101,8 @@ pub struct Engine {
     pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
+    /// How long slots may rest; none unless `[tenancy] stagger` says that they may.
+    pub(super) budget: Option<Budget>,
     pub(super) claiming: Claiming,
     /// Others of this daemon go on when this one has ended, on the same Redis.
     pub(super) replaced: bool,
@@ -127,6 +130,7 @@ impl Engine {
         let slots: Vec<Slot> = (0..scale.least()).map(|_| Slot::default()).collect();
         reports.update(|figures| figures.slots = scale.least());
         let exchange = Exchange::new(&start);
+        let budget = start.config.tenancy.stagger.then(|| Budget::new(slots.len()));
         let memory = Guard::new(&start);
         let node = Rc::new(Node::new(start.node.clone()));
         let (naming, rates) = (Naming::new(&start.config), Rates::new(&start.config));
@@ -157,6 +161,7 @@ impl Engine {
             rates,
             tally: Tally::default(),
             expected: 10.0,
+            budget,
             claiming: Claiming::Yes,
             replaced: false,
             look: true,
@@ -181,6 +186,7 @@ impl Engine {
         let internal = |error| Failure { exit: Exit::Internal, message: format!("can't handle signals: {error}") };
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
+            self.end_rests(Instant::now());
             self.exchange_if_due().await?;
             self.release_events();
             self.shrink_if_quiet(Instant::now());
@@ -206,6 +212,7 @@ impl Engine {
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
                     self.rung(wake.take());
+                    self.cut_rests(Instant::now());
                 }
                 order = self.orders.next() => match order {
                     Some(order) => self.obey(order),
@@ -293,6 +300,7 @@ impl Engine {
             sooner(Some(if passed { Instant::now() + Duration::from_millis(100) } else { deadline }));
         }
         for slot in &self.slots {
+            sooner(slot.rests);
             sooner(slot.runner_due(matches!(self.claiming, Claiming::Draining(_))));
             if let Some(work) = slot.work.as_ref().filter(|work| work.is_running()) {
                 sooner(work.soft_limit);

@@ -30,6 +30,7 @@ pub mod runners;
 mod scale;
 pub mod settle;
 pub mod slots;
+mod stagger;
 pub mod starts;
 mod stepping;
 pub mod story;

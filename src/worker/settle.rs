@@ -49,6 +49,7 @@ impl Engine {
             runner.retire(); // it has outlived its signal, or may yet die of it
         }
         let mut settlement = work.settlement(Action::Ack);
+        self.stagger(index, work.started);
         if work.ahead {
             settlement.ran = Some(ended.runtime.as_secs_f64() * 1000.0);
         }
@@ -105,6 +106,7 @@ impl Engine {
             return self.hand_back(index, false, OVER);
         }
         let Some(work) = self.slots[index].work.take() else { return };
+        self.stagger(index, work.started);
         if work.terminated.is_some() && !succeeded(exit) {
             story::dropped(&self.start, &work);
             return self.end_here(work, &State::Revoked(&task_revoked("terminated")), Action::Ack);

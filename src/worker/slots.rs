@@ -1,5 +1,6 @@
 //! The slots of one worker: each can have one task under way and, where there is an application, has one runner.
 
+use super::stagger::Span;
 use super::work::Work;
 use crate::runner::python::PythonRunner;
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ pub struct Slot {
     pub closed: bool,
     /// Its runner goes after the present task.
     pub worn: bool,
+    /// When it had its last task; known only where slots may rest.
+    pub ran: Option<Span>,
+    /// Until when it takes nothing, so as not to end together with another (`stagger.rs`).
+    pub rests: Option<Instant>,
     incarnation: u64,
 }
 
@@ -114,7 +119,10 @@ impl Slot {
 
     /// Whether a task could start here now.
     pub fn is_free(&self, python: bool) -> bool {
-        self.work.is_none() && !self.closed && (!python || matches!(self.runner, RunnerState::Ready(_)))
+        self.work.is_none()
+            && !self.closed
+            && self.rests.is_none()
+            && (!python || matches!(self.runner, RunnerState::Ready(_)))
     }
 
     /// Whether its runner may begin a task without being told: not if it is to go, nor if it is to get a signal.

@@ -121,12 +121,18 @@ impl Engine {
         if want > 0 {
             exchange.looked = true;
             self.look = reply.claims.len() == want;
+            if let Some(budget) = &mut self.budget {
+                budget.backlog = reply.behind > 0;
+            }
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
         }
         self.gaze.echo = Echo::of(&reply.claims, Instant::now());
         let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
         if look > 0 {
+            if !reply.looked.is_empty() {
+                self.cut_rests(Instant::now());
+            }
             self.file(reply.looked);
             if reply.turn.is_some() {
                 self.gaze.rung = Rung::Everywhere; // when it is mine

@@ -80,13 +80,14 @@ fn memory_limits_are_for_all_or_for_one_task() {
 fn grants_are_by_tenant_or_for_all() {
     let tenancy = good(
         "[tenancy]\nweights = { \"42\" = 4, \"trial-*\" = 0.5 }\nmax_concurrency = 3\n\
-         rate_limit = { \"*\" = \"90/m\", \"7\" = 2 }\nreserved_slots = 1",
+         rate_limit = { \"*\" = \"90/m\", \"7\" = 2 }\nreserved_slots = 1\nstagger = true",
     )
     .tenancy;
     assert_eq!(tenancy.weights, [("42".to_owned(), 4.0), ("trial-*".to_owned(), 0.5)].into());
     assert_eq!(tenancy.max_concurrency, [("*".to_owned(), 3)].into());
     assert_eq!(tenancy.rate_limit, [("*".to_owned(), 1.5), ("7".to_owned(), 2.0)].into());
-    assert_eq!(tenancy.reserved_slots, 1);
+    assert_eq!((tenancy.reserved_slots, tenancy.stagger), (1, true));
+    assert!(!good("").tenancy.stagger, "by default no slot idles");
 }
 
 #[test]
@@ -113,6 +114,8 @@ fn grants_that_mean_nothing_are_refused() {
         ("rate_limit", "\"ten\""),
         ("rate_limit", "{ a = \"-1/s\" }"),
         ("reserved_slots", "-1"),
+        ("stagger", "1"),
+        ("stagger", "\"yes\""),
     ] {
         assert_eq!(keys(&format!("[tenancy]\n{key} = {value}")), [format!("tenancy.{key}")], "{value}");
     }
@@ -122,4 +125,9 @@ fn grants_that_mean_nothing_are_refused() {
     }
     let text = said("[tenancy]\nrate_limit = { \"7\" = \"0/s\" }");
     assert!(text.contains("the value of \"7\"") && text.contains("pause"), "{text}");
+    let text = said("[tenancy]\nstagger = 1");
+    assert!(
+        text.contains("tenancy.stagger = 1\n    problem: is neither true nor false\n    remedy:  write true"),
+        "{text}"
+    );
 }

@@ -41,7 +41,7 @@ def test_quick_drain(bench):
 def test_quick_waits(bench):
     """Every call of every quiet user is counted once, under each system, with users in and beside the flooded queue."""
     systems = json.loads(bench("--quick", "--only", "quiet", "--json"))["quiet"]
-    systems = {key: systems[key] for key in ("celery", "celery_best", "fairstalk")}
+    systems = {key: systems[key] for key in ("celery", "celery_best", "fairstalk", "stagger")}
     for figures in systems.values():
         assert figures["shared"]["tasks"] > 0 and figures["others"]["tasks"] > 0
         assert figures["ratio"] > 0
@@ -101,6 +101,27 @@ def test_the_picture_of_growth(bench_modules):
     picture = ElementTree.fromstring(growth_tables.svg(rows))
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 12
     assert growth_tables.growth(rows).count("\n") == 13
+
+
+def test_waits_with_and_without_stagger(bench_modules):
+    """Lines of the history from before there was the key still make tables and a picture; later ones have more of both."""
+    import fairness_tables
+    import picture
+    import report
+
+    older = report.last(*report.fairness_tables.PARTS)
+    older["quiet"].pop("stagger", None)
+    later = {**older, "quiet": {**older["quiet"], "stagger": older["quiet"]["fairstalk"]}}
+
+    def made(run):
+        table, drawn = fairness_tables.quiet(run["quiet"]), picture.svg(run["quiet"])
+        columns = table.splitlines()[0].count(" | ")
+        rows = fairness_tables.overview(run).count("\n")
+        return columns, rows, drawn.count('class="panel"'), table.count("stagger = true")
+
+    columns, rows, panels, said = made(older)
+    assert (panels, said) == (3, 0)
+    assert made(later) == (columns + 1, rows + 2, 4, 1)
 
 
 def test_running_time(bench_modules):

@@ -104,10 +104,11 @@ def test_users_get_equal_running_time(celery_app, fairstalk, ledger):
 def test_order_of_every_user_through_kills(celery_app, client, fairstalk, ledger):
     """Runners and a worker die meanwhile: of one user, only what was delivered again may start late."""
     users = [*range(1, 6), *sharing(1, 3)]
-    daemon = fairstalk(workers={"processes": 2, "concurrency": 2}, tenancy=TENANCY)
+    # Before the start: workers keep up with a producer, and who has nothing to do would be killed for nothing.
     for n in range(60):
         for user in users:
-            enqueue_task_to_user_queue(tasks.record, user, user, n, str(ledger), seconds=0.005)
+            enqueue_task_to_user_queue(tasks.record, user, user, n, str(ledger), seconds=0.02)
+    daemon = fairstalk(workers={"processes": 2, "concurrency": 2}, tenancy=TENANCY)
     for kill in range(3):
         ledger.wait("end", (kill + 1) * 60 * len(users) // 5)
         running = sorted(ledger.running() & set(daemon.pids("runner")))
