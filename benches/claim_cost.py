@@ -15,7 +15,7 @@ QUEUES = [f"queue_{number}" for number in range(20)]
 SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
 BATCHES = [1, 4, 16, 64]
 # As `src/broker/filing.rs` cuts what one call files.
-LOOK, KINDS = 500, 50
+LOOK, KINDS = 200, 50
 # The body of a message of usual size; what comes last is what the script knows it by.
 BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
 
@@ -63,7 +63,7 @@ class Owner:
         return reply
 
     def file(self, messages, tenants):
-        """Into lanes, 500 at a time; each tenant has a queue, as users have, and its messages are mixed with others'."""
+        """Into lanes, 200 at a time; each tenant has a queue, as users have, and its messages are mixed with others'."""
         each = messages // tenants
         for number, queue in enumerate(QUEUES):
             flows = [f"t:{tenant}" for tenant in range(number, tenants, len(QUEUES))]

@@ -86,7 +86,7 @@ def cost(figures):
     """Costs of claims."""
     sizes = [step["batch"] for step in figures[0]["steps"]]
     head = ["messages", "tenants", *(f"us a task, {size} a step: script / CPU" for size in sizes)]
-    head += ["longest step, ms", "longest filing of 500, ms", "longest pouring back, ms"]
+    head += ["longest step, ms", "longest filing, ms", "longest pouring back, ms"]
     rows = []
     for of in figures:
         steps = [f"{number(step['script_usec'])} / {number(step['cpu_usec'])}" for step in of["steps"]]

@@ -16,9 +16,19 @@ pub struct Room {
 }
 
 impl Default for Room {
-    /// That of a step: 50 kinds, 500 messages.
+    /// That of a step: 50 kinds, 200 messages.
     fn default() -> Room {
-        Room { kinds: 50, messages: 500 }
+        Room { kinds: 50, messages: 200 }
+    }
+}
+
+impl Room {
+    /// What is left of it beside these.
+    pub fn beside(filings: &[Filing]) -> Room {
+        let room = Room::default();
+        let kinds = filings.iter().map(|filing| filing.kinds.len()).sum();
+        let messages = filings.iter().map(|filing| filing.whose.len()).sum();
+        Room { kinds: room.kinds.saturating_sub(kinds), messages: room.messages.saturating_sub(messages) }
     }
 }
 

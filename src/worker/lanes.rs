@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Messages looked at in one step at most: reading them keeps neither Redis nor the worker from others for long.
-const LOOK_MAX: usize = 500;
+const LOOK_MAX: usize = 200;
 
 /// The same while short tasks run: what is claimed ahead must not run out meanwhile.
 const LOOK_AHEAD: usize = 128;
@@ -145,7 +145,7 @@ impl Engine {
         }
         self.gaze.saw(&looked);
         let Engine { exchange, gaze, naming, rates, registry, filings, .. } = self;
-        let mut room = Room::default();
+        let mut room = Room::beside(filings);
         for seen in looked {
             // Behind so many there are likely more: these are read while Redis shows them.
             match gaze.at_hand.iter_mut().find(|rest| rest.list == seen.list) {

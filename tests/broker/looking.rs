@@ -249,25 +249,25 @@ async fn tenants_may_have_any_name() {
 async fn a_look_goes_on_behind_what_is_at_hand() {
     let mut stage = Stage::new(&["q"]).await;
     let mut owner = stage.owner("o").await;
-    let all: Vec<_> = messages("u", 1200);
+    let all: Vec<_> = messages("u", 520);
     stage.push("q", &all).await;
     owner.unseen = false;
     let seen = |reply: StepReply| reply.looked.into_iter().map(|looked| looked.messages).collect::<Vec<_>>();
     let mut next = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
-    assert_eq!(next.looked[0].messages, all[..500]);
+    assert_eq!(next.looked[0].messages, all[..200]);
     let first = owner.filing(next.looked.remove(0)).unwrap();
-    owner.at_hand = vec![("q".into(), 500)];
+    owner.at_hand = vec![("q".into(), 200)];
     let mut next = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
-    assert_eq!(next.looked[0].messages, all[500..1000]);
+    assert_eq!(next.looked[0].messages, all[200..400]);
     let second = owner.filing(next.looked.remove(0)).unwrap();
     // What is behind can't be filed before what is in front of it.
     owner.at_hand.clear();
     let again = owner.one_step(0, &[], std::slice::from_ref(&second)).await.unwrap().unwrap();
-    assert_eq!(seen(again), [all[..500].to_vec()]);
-    owner.at_hand = vec![("q".into(), 500)];
-    let third = owner.one_step(0, &[], &[first]).await.unwrap().unwrap();
-    assert_eq!(seen(third), [all[1000..].to_vec()]);
+    assert_eq!(seen(again), [all[..200].to_vec()]);
     owner.at_hand = vec![("q".into(), 200)];
+    let third = owner.one_step(0, &[], &[first]).await.unwrap().unwrap();
+    assert_eq!(seen(third), [all[400..].to_vec()]);
+    owner.at_hand = vec![("q".into(), 120)];
     let end = owner.one_step(0, &[], &[second]).await.unwrap().unwrap();
     assert!(end.looked.is_empty(), "there is nothing behind the last ones");
     // All that time nobody else looks.
@@ -299,8 +299,8 @@ fn what_one_filing_should_not_touch_comes_back_unread() {
     let many: Vec<_> = (0..150).flat_map(|user| messages(&format!("u{user}"), 1)).collect();
     assert_eq!(split(&many), (51, many[50..].to_vec()), "fifty kinds");
     let bulk = messages("u", 700);
-    assert_eq!(split(&bulk), (500, bulk[500..].to_vec()));
-    assert_eq!(split(&bulk[..500]), (500, Vec::new()));
+    assert_eq!(split(&bulk), (200, bulk[200..].to_vec()));
+    assert_eq!(split(&bulk[..200]), (200, Vec::new()));
     // The room is that of all lists of a step.
     let mut room = Room::default();
     let kind = |list: &str, message: Vec<u8>| flow_of(list, &message);

@@ -101,12 +101,12 @@ async fn of_many_long_lists_a_few_are_shown_in_turn_and_short_ones_always() {
     let mut times = BTreeMap::<String, usize>::new();
     for _ in 0..5 {
         let reply = owner.one_step(0, &[], &[]).await.unwrap().unwrap();
-        assert_eq!(reply.looked.len(), 17);
+        assert_eq!(reply.looked.len(), 8, "seven of 32 messages and the short one");
         for looked in &reply.looked {
             *times.entry(looked.list.to_string()).or_default() += 1;
             assert_eq!(looked.messages.len(), if *looked.list == *"q19" { 3 } else { 32 });
         }
     }
     assert_eq!(times["q19"], 5);
-    assert!(names.iter().all(|name| times[*name] >= 4), "{times:?}");
+    assert!(names[..19].iter().all(|name| (1..=2).contains(&times[*name])), "{times:?}");
 }

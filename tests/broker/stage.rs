@@ -241,7 +241,7 @@ impl Owner {
             epoch: self.epoch,
             filings,
             at_hand: &self.at_hand,
-            look: 500,
+            look: 200,
             rung: &self.rung,
             unseen: self.unseen,
             expected: self.expected,
