@@ -100,24 +100,36 @@ local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
 -- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
 -- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
--- sixth of a step.
-local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, ...)
+-- sixth of a step. Most tenants have one line at most, and nothing is said of them by the operator: of these there are so
+-- many in a step that what is absent is not named, in a table, which would make it larger, nor packed value by value.
+local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, line, waiting, numbers, marks, ...)
   local l = {}
-  for at = 1, 4 * lines, 4 do
-    local line, waiting, numbers, marks = select(at, ...)
-    l[line] = {n = waiting, f = numbers, t = marks}
+  local tenant = {v = v, e = e, r = r, n = n, c = c, h = h, l = l}
+  if lines > 0 then l[line] = {n = waiting, f = numbers, t = marks} end
+  for at = 1, 4 * (lines - 1), 4 do
+    local another, its_waiting, its_numbers, its_marks = select(at, ...)
+    l[another] = {n = its_waiting, f = its_numbers, t = its_marks}
   end
-  return {v = v, e = e, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
+  if w or m or i or z or p or o then tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.o = w, m, i, z, p, o end
+  return tenant
 end
 
+local ABSENT = string.rep('\192', 7) -- w to o, as nil
+
 local function written(tenant)
+  local pack, line, place = cmsgpack.pack, next(tenant.l)
+  local head, rest = pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c), ABSENT
+  if tenant.w or tenant.m or tenant.i or tenant.z or tenant.p or tenant.h or tenant.o then
+    rest = pack(tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h, tenant.o)
+  end
+  if not line then return head .. rest .. '\0' end
+  if not next(tenant.l, line) then return head .. rest .. pack(1, line, place.n, place.f, place.t) end
   local parts, count = {}, 0
   for line, place in pairs(tenant.l) do
     parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
     count = count + 4
   end
-  return cmsgpack.pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p,
-    tenant.h, tenant.o, count / 4, unpack(parts, 1, count))
+  return head .. rest .. pack(count / 4, unpack(parts, 1, count))
 end
 
 -- Reads what is known of these flows, in one call for all.
@@ -170,13 +182,16 @@ local function line_up(tenant)
 end
 
 -- Where a tenant is in the order of all that wait.
-local function turn_of(tenant) return math.max(tenant.v, tenant.e or 0) end
+local function turn_of(tenant)
+  local entered = tenant.e
+  return entered and entered > tenant.v and entered or tenant.v
+end
 
 -- A flow that is about to wait.
 local function enter(flow)
   local tenant = tenants[flow]
   if not tenant then
-    tenant = {v = 0, r = 0, n = 0, l = {}}
+    tenant = {v = 0, e = 0, r = 0, n = 0, l = {}}
     tenants[flow] = tenant
     if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
@@ -206,7 +221,7 @@ local function lane(line, flow) return lanes .. line .. '\031' .. flow end
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
 local function count(tenant, line, change)
-  local place = tenant.l[line] or {n = 0}
+  local place = tenant.l[line] or {n = 0, t = nil}
   tenant.l[line] = place
   place.n = place.n + change
   tenant.n = tenant.n + change
@@ -215,12 +230,15 @@ local function count(tenant, line, change)
   return place
 end
 
--- Pairs of number and time a line keeps at most. Beyond that the two nearest are merged.
-local MARKS = 16
+local MARKS = 16 -- pairs of number and time a line keeps at most; beyond that the two nearest are merged
 
 -- Notes that the last so many messages of a line wait from now on.
 local function mark(place, messages)
-  local marks = place.t or {}
+  local marks = place.t
+  if not marks then
+    place.t = {messages, now}
+    return
+  end
   local last = #marks
   if marks[last] == now then
     marks[last - 1] = marks[last - 1] + messages
@@ -236,7 +254,6 @@ local function mark(place, messages)
     end
     marks[#marks + 1], marks[#marks + 2] = messages, now
   end
-  place.t = marks
 end
 
 -- Puts messages, the oldest first, to the end of a line.
@@ -266,9 +283,10 @@ end
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
 -- after that which was served last.
 local function by_turn(tenant)
+  local only = next(tenant.l)
+  if not only or not next(tenant.l, only) then return {only} end
   local lines = {}
   for line in pairs(tenant.l) do lines[#lines + 1] = line end
-  if #lines < 2 then return lines end
   local function rank(line)
     local step = string.match(line, '\6\022(%d)') or '0'
     return step .. (string.find(line, DUE, 1, true) and '0' or '1') .. (line > (tenant.o or '') and '0' or '1') .. line
@@ -282,25 +300,24 @@ local function parts_of(value) return string.match(value, '^([^%z]*)%z([^%z]*)%z
 
 local function was_started(value) return string.find(value, '^[^%z]*%z[^%z]*%z[^%z]*%z%d+%z') ~= nil end
 
--- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
--- not known. Returns the line and the number of the claim.
-local function release(value, flow, ran)
-  local line, own, charge, claimed = parts_of(value)
-  local tenant = tenants[own ~= '' and own or flow]
+-- A claim of these parts is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected.
+-- -1: that is not known.
+local function release(parts, flow, ran)
+  local own = parts[2] ~= '' and parts[2] or flow
+  local tenant = tenants[own]
   if tenant then
     local paid = 0
-    if own ~= '' then
+    if parts[2] ~= '' then
       refilled = refilled or tenant.n > 0 and not tenant.h and not may_run(tenant)
       tenant.r = math.max(0, tenant.r - 1)
-      paid = tonumber(charge)
+      paid = tonumber(parts[3])
     end
     if ran >= 0 then
       tenant.v = tenant.v + (ran - paid) / (tenant.w or 1)
       if ran > 0 then tenant.c = tenant.c and tenant.c + (ran - tenant.c) / 4 or ran end
     end
-    changed[own ~= '' and own or flow] = true
+    changed[own] = true
   end
-  return line, tonumber(claimed)
 end
 
 -- Those whose next start was put off until now may run again.
@@ -316,8 +333,9 @@ end
 -- Of a tenant that may not run: when the first of its lines opens that is not paused (0 if none has to wait), and
 -- whether one is paused.
 local function next_opening(tenant)
+  if not bars then return 0, false end
   local first, any_paused = math.huge, false
-  for line in pairs(bars and tenant.l or {}) do
+  for line in pairs(tenant.l) do
     first = math.min(first, opens(line))
     any_paused = any_paused or is_paused(line)
   end
