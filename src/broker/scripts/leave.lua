@@ -22,7 +22,7 @@ end
 local budget = tonumber(ARGV[3])
 
 -- So many messages take as long as one tenant does.
-local TENANT = 3
+local TENANT = 5
 
 -- What goes to the front of each list, the foremost last: in one call for all lanes.
 local fronts = {}

@@ -230,7 +230,7 @@ local function count(tenant, line, change)
   return place
 end
 
-local MARKS = 16 -- pairs of number and time a line keeps at most; beyond that the two nearest are merged
+local MARKS = 6 -- pairs of number and time a line keeps at most; beyond that the two nearest are merged
 
 -- Notes that the last so many messages of a line wait from now on.
 local function mark(place, messages)
