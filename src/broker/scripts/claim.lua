@@ -73,7 +73,7 @@ end
 local function pop(flow, line, want)
   local tenant = tenants[flow]
   local messages = call('RPOP', lane(line, flow), want) or {}
-  local place = tenant.l[line]
+  local place = lines_of(tenant)[line]
   for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
   if place.f and #place.f == 0 then place.f = nil end
   local waits = waits_of(place, #messages)
@@ -137,7 +137,8 @@ local function serve(round)
     end
     if line[low] then table.insert(line, low, flow) else line[low] = flow end
   end
-  for flow in pairs(changed) do
+  -- Who was served is mostly far behind those.
+  for flow in pairs(round > 1 and changed or {}) do
     if tenants[flow] and tenants[flow].was_ready then more = more + 1 end
   end
   -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
@@ -201,7 +202,8 @@ local function serve(round)
         claim(line, flow, charge, waits, messages)
         left = left - #messages
         if #messages > 0 and #claimed > 5 * slots then tenant.h = owner end
-        local several = next(tenant.l, next(tenant.l))
+        local all = lines_of(tenant)
+        local several = next(all, next(all))
         if several or tenant.o then tenant.o = several and line end
       end
     end

@@ -19,8 +19,9 @@
 -- e the floor when it entered the line, as long as v is below (see `turn_of`),
 -- c what one of its tasks takes (moving average, ms), h the owner that has claimed some before a slot was free for them, if
 -- any (nobody else claims of it meanwhile: so it starts in order), w weight if not 1, m most running at once if limited,
--- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its
--- front that came back, t since when they wait: pairs of a number of messages and a time, ms, from the front}.
+-- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines
+-- (see `lines_of`): name -> {n waiting, f claim numbers of those at its front that came back, t since when they wait: pairs
+-- of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
 -- (tenants), throttled (tenants that have to wait for their next start), epoch (counts the answers to whose a message
 -- is, see answer.lua). Beside them: revoked (number of the latest revocation, see revoke.lua), which is only read here,
@@ -81,10 +82,44 @@ local function opens(line)
   return rate and rate.z or 0
 end
 
--- How many messages of a tenant could be claimed now: of a task whose rate is limited, one at a time.
+-- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
+-- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
+-- sixth of a step. Most tenants have few of them: what is absent is not named in the table, which would make it larger,
+-- and lines, which a step that only settles doesn't need, stay packed until asked for.
+local function read(value)
+  local rest, v, e, r, n, c, w, m, i, z, p, h, o = cmsgpack.unpack_limit(value, 12, 0)
+  local tenant = {v = v, e = e, r = r, n = n, c = c, h = h, l = string.sub(value, rest + 1)}
+  if w or m or i or z or p or o then tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.o = w, m, i, z, p, o end
+  return tenant
+end
+
+local function lines_of(tenant)
+  if type(tenant.l) == 'table' then return tenant.l end
+  local values = {cmsgpack.unpack(tenant.l)}
+  tenant.l = {}
+  for at = 2, 4 * values[1], 4 do tenant.l[values[at]] = {n = values[at + 1], f = values[at + 2], t = values[at + 3]} end
+  return tenant.l
+end
+
+local ABSENT = string.rep('\192', 7) -- w to o, as nil
+local function written(tenant)
+  local pack, lines, parts, count = cmsgpack.pack, tenant.l, {}, 0
+  local head, rest = pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c), ABSENT
+  if tenant.w or tenant.m or tenant.i or tenant.z or tenant.p or tenant.h or tenant.o then
+    rest = pack(tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h, tenant.o)
+  end
+  if type(lines) == 'string' then return head .. rest .. lines end
+  for line, place in pairs(lines) do
+    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
+    count = count + 4
+  end
+  return head .. rest .. pack(count / 4, unpack(parts, 1, count))
+end
+
+-- How many of its messages could be claimed now: of a task whose rate is limited, one at a time.
 local function open_messages(tenant)
   local open = 0
-  for line, place in pairs(tenant.l) do
+  for line, place in pairs(lines_of(tenant)) do
     if opens(line) <= now then open = open + (rate_of(line) and 1 or place.n) end
   end
   return open
@@ -97,40 +132,6 @@ end
 
 -- Whoever comes first may have it.
 local function is_free(tenant) return may_run(tenant) and not tenant.h end
-
--- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
--- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
--- sixth of a step. Most tenants have one line at most, and nothing is said of them by the operator: of these there are so
--- many in a step that what is absent is not named, in a table, which would make it larger, nor packed value by value.
-local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, line, waiting, numbers, marks, ...)
-  local l = {}
-  local tenant = {v = v, e = e, r = r, n = n, c = c, h = h, l = l}
-  if lines > 0 then l[line] = {n = waiting, f = numbers, t = marks} end
-  for at = 1, 4 * (lines - 1), 4 do
-    local another, its_waiting, its_numbers, its_marks = select(at, ...)
-    l[another] = {n = its_waiting, f = its_numbers, t = its_marks}
-  end
-  if w or m or i or z or p or o then tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.o = w, m, i, z, p, o end
-  return tenant
-end
-
-local ABSENT = string.rep('\192', 7) -- w to o, as nil
-
-local function written(tenant)
-  local pack, line, place = cmsgpack.pack, next(tenant.l)
-  local head, rest = pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c), ABSENT
-  if tenant.w or tenant.m or tenant.i or tenant.z or tenant.p or tenant.h or tenant.o then
-    rest = pack(tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h, tenant.o)
-  end
-  if not line then return head .. rest .. '\0' end
-  if not next(tenant.l, line) then return head .. rest .. pack(1, line, place.n, place.f, place.t) end
-  local parts, count = {}, 0
-  for line, place in pairs(tenant.l) do
-    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
-    count = count + 4
-  end
-  return head .. rest .. pack(count / 4, unpack(parts, 1, count))
-end
 
 -- Reads what is known of these flows, in one call for all.
 local function meet(flows)
@@ -160,7 +161,7 @@ local function meet(flows)
   end
   for i = 1, count do
     if values[i] then
-      local tenant = read(cmsgpack.unpack(values[i]))
+      local tenant = read(values[i])
       tenant.was_ready = is_free(tenant)
       tenants[fields[i]] = tenant
     end
@@ -221,12 +222,12 @@ local function lane(line, flow) return lanes .. line .. '\031' .. flow end
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
 local function count(tenant, line, change)
-  local place = tenant.l[line] or {n = 0, t = nil}
-  tenant.l[line] = place
+  local lines = lines_of(tenant)
+  local place = lines[line] or {n = 0, t = nil}
   place.n = place.n + change
   tenant.n = tenant.n + change
   waiting = waiting + change
-  if place.n <= 0 then tenant.l[line] = nil end
+  lines[line] = place.n > 0 and place or nil
   return place
 end
 
@@ -283,10 +284,10 @@ end
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
 -- after that which was served last.
 local function by_turn(tenant)
-  local only = next(tenant.l)
-  if not only or not next(tenant.l, only) then return {only} end
-  local lines = {}
-  for line in pairs(tenant.l) do lines[#lines + 1] = line end
+  local all, lines = lines_of(tenant), {}
+  local only = next(all)
+  if not only or not next(all, only) then return {only} end
+  for line in pairs(all) do lines[#lines + 1] = line end
   local function rank(line)
     local step = string.match(line, '\6\022(%d)') or '0'
     return step .. (string.find(line, DUE, 1, true) and '0' or '1') .. (line > (tenant.o or '') and '0' or '1') .. line
@@ -300,8 +301,7 @@ local function parts_of(value) return string.match(value, '^([^%z]*)%z([^%z]*)%z
 
 local function was_started(value) return string.find(value, '^[^%z]*%z[^%z]*%z[^%z]*%z%d+%z') ~= nil end
 
--- A claim of these parts is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected.
--- -1: that is not known.
+-- A claim of these parts is over: its tenant runs one less, and is charged what it ran (ms; -1: unknown), not the expected.
 local function release(parts, flow, ran)
   local own = parts[2] ~= '' and parts[2] or flow
   local tenant = tenants[own]
@@ -335,7 +335,7 @@ end
 local function next_opening(tenant)
   if not bars then return 0, false end
   local first, any_paused = math.huge, false
-  for line in pairs(tenant.l) do
+  for line in pairs(lines_of(tenant)) do
     first = math.min(first, opens(line))
     any_paused = any_paused or is_paused(line)
   end
