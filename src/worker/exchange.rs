@@ -8,6 +8,7 @@ use super::loss::Contact;
 use super::stepping::due_at;
 use crate::broker::anew::Lineage;
 use crate::broker::lease::{BEAT, Beat, Leases};
+use crate::broker::pickup::Picker;
 use crate::broker::revoked::Revoked;
 use crate::broker::stale::Stale;
 use crate::broker::step::Stepper;
@@ -35,6 +36,9 @@ pub struct Exchange {
     pub(super) leases: Leases,
     pub(super) stale: Stale,
     pub(super) stepper: Stepper,
+    pub(super) picker: Picker,
+    /// Until when nothing is picked up but by steps.
+    pub(super) steps_only: Option<Instant>,
     /// Tasks that must not run.
     pub(super) revoked: Revoked,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
@@ -77,6 +81,8 @@ impl Exchange {
                 crate::broker::connection::database(&start.config.results.url),
                 Policy::new(&start.config.tenancy),
             ),
+            picker: Picker::default(),
+            steps_only: None,
             revoked: Revoked::new(keys.clone()),
             keys,
             suspects: start.recover.clone(),
@@ -202,6 +208,8 @@ impl Engine {
         self.absorb(told).await?;
         let agreed = self.agree().await;
         self.absorb(agreed).await?;
+        let picked = self.pick_up().await;
+        self.absorb(picked).await?;
         let stepped = self.step().await;
         self.absorb(stepped).await?;
         let watched = self.watch_or_not().await;

@@ -79,6 +79,11 @@ impl Gaze {
         reach.saturating_sub(at_hand.saturating_sub(reach)).max(1)
     }
 
+    /// What has rung was looked at.
+    pub fn seen(&mut self) {
+        (self.later, self.rung) = (None, Rung::default());
+    }
+
     fn saw(&mut self, looked: &[Looked]) {
         let sizes = looked.iter().flat_map(|looked| &looked.messages).map(Vec::len);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));

@@ -22,6 +22,7 @@ pub mod link;
 pub mod memory;
 mod minute;
 mod naming;
+mod pickup;
 pub mod rates;
 mod recovery;
 mod ring;

@@ -107,7 +107,8 @@ impl Engine {
         Ok(())
     }
 
-    fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
+    /// What an exchange has brought that asked for so many claims and for a look at so many messages.
+    pub(super) fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
         self.forget(&reply.refused);
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
