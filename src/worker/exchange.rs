@@ -16,6 +16,7 @@ use crate::broker::wake::Wake;
 use crate::broker::{BrokerError, Claim, Connection, Keys, Kind, Rung};
 use crate::channel::{Exit, Start};
 use crate::fairness::policy::Policy;
+use crate::pace;
 use std::time::{Duration, Instant};
 
 /// First wait before a lost connection is tried again; doubles.
@@ -323,7 +324,7 @@ impl Engine {
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
         exchange.contact.renewed(asked);
-        exchange.beat_at = Instant::now() + BEAT;
+        exchange.beat_at = pace::slot_before(Instant::now() + BEAT);
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         if pulse.waiting > 0 {
             self.look = true;

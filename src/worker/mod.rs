@@ -50,6 +50,7 @@ pub fn main() -> Exit {
         eprintln!("fairstalk worker: prctl: {error}");
         return Exit::Internal;
     }
+    crate::pace::begin();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
