@@ -72,6 +72,17 @@ def pickup(figures):
     return table([f"{figures['celery']['tasks']} tasks", "Celery", "fairstalk"], *rows)
 
 
+def steady(figures):
+    """Waits in milliseconds, and what is left of them without what is no worker's fault."""
+    systems = [figures[key] for key in ("celery", "fairstalk")]
+    rows = []
+    for percentile in ("p50", "p90", "p99"):
+        rows.append([f"{percentile}, ms", *(number(of[percentile]) for of in systems)])
+        rows.append([f"{percentile} if only tasks took time, ms", *(number(of["ideal"][percentile]) for of in systems)])
+        rows.append([f"excess, {percentile}, ms", *(number(of[percentile] - of["ideal"][percentile]) for of in systems)])
+    return table([f"{figures['fairstalk']['tasks']} tasks", "Celery", "fairstalk"], *rows)
+
+
 def memory(figures):
     """The sums, and what they are made of; with many slots, too, where that was measured."""
     rows = [memory_row(TITLES[key], figures[key]) for key in figures if key in TITLES]
