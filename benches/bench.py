@@ -64,7 +64,7 @@ class Sizes:
     repeat: int = 3
     pickups: int = 500
     turns: int = 2
-    steady_seconds: float = 60.0
+    steady_seconds: float = 40.0
     memory_repeat: int = 3
     idle_seconds: float = 20.0
     startups: int = 5

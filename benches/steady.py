@@ -1,10 +1,11 @@
 """How soon a task starts while slots are mostly busy.
 
-Twenty users call tasks of 50 ms at random moments, together 80 % of what four slots can do; nobody floods. The wait of a task is
-from just before the producer sends its LPUSH to its first line (`bench.tasks.record`), as in `pickup.py`. Most of it is no
+Tasks of 50 ms are called at random moments, 80 % of what four slots can do: all by one user, then by twenty of whom nobody
+floods. The wait of a task is from just before the producer sends its LPUSH to its first line (`bench.tasks.record`), as in `pickup.py`. Most of it is no
 worker's fault: at such a load all slots are busy for some moments, and who calls then has to wait for one. So beside it
 stands what is left if tasks were all that takes time (`ideal`): the same calls at the same moments, whoever is free takes
-the oldest at once. The excess is the difference, of each percentile.
+the oldest at once. The excess is the difference, of each percentile. With twenty users fairstalk does not take the oldest: who
+has had less goes first, and who calls several at once waits longer for it.
 """
 import heapq
 import random
@@ -15,7 +16,7 @@ from pickup import note_pushes
 from quiet import wait_started
 from systems import SLOTS, Daemon, Stock, stage
 
-USERS = 20
+USERS = {"one": 1, "twenty": 20}
 TASK = 0.05
 LOAD = 0.8
 WARM_UP = 40
@@ -24,20 +25,21 @@ WARM_UP = 40
 def measure(app, sizes, say):
     """Each system once, with the same calls at the same moments."""
     figures = {"seconds": sizes.steady_seconds}
-    plan = calls(sizes.steady_seconds)
-    for system in (Stock(), Daemon()):
-        waits, moments = one_run(app, system, plan)
-        figures[system.key] = {"ideal": spread(ideal(moments)), **spread(waits)}
-        say(f"steady: {system.title}, wait p99 {figures[system.key]['p99']:.1f} ms, "
-            f"ideal {figures[system.key]['ideal']['p99']:.1f} ms")
+    for key, users in USERS.items():
+        plan, figures[key] = calls(sizes.steady_seconds, users), {}
+        for system in (Stock(), Daemon()):
+            waits, moments = one_run(app, system, plan)
+            of = {"ideal": spread(ideal(moments)), **spread(waits)}
+            figures[key][system.key] = of
+            say(f"steady: {system.title}, users: {key}, wait p99 {of['p99']:.1f} ms, ideal {of['ideal']['p99']:.1f} ms")
     return figures
 
 
-def calls(seconds):
+def calls(seconds, users):
     """(moment, user): the same for everybody."""
     dice, at, made = random.Random(1), 0.0, []
     while at < seconds:
-        made.append((at, dice.randrange(1, USERS + 1)))
+        made.append((at, dice.randrange(1, users + 1)))
         at += dice.expovariate(LOAD * SLOTS / TASK)
     return made
 

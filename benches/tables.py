@@ -74,13 +74,15 @@ def pickup(figures):
 
 def steady(figures):
     """Waits in milliseconds, and what is left of them without what is no worker's fault."""
-    systems = [figures[key] for key in ("celery", "fairstalk")]
     rows = []
-    for percentile in ("p50", "p90", "p99"):
-        rows.append([f"{percentile}, ms", *(number(of[percentile]) for of in systems)])
-        rows.append([f"{percentile} if only tasks took time, ms", *(number(of["ideal"][percentile]) for of in systems)])
-        rows.append([f"excess, {percentile}, ms", *(number(of[percentile] - of["ideal"][percentile]) for of in systems)])
-    return table([f"{figures['fairstalk']['tasks']} tasks", "Celery", "fairstalk"], *rows)
+    for key, title in (("one", "one user"), ("twenty", "twenty users")):
+        systems = [figures[key][system] for system in ("celery", "fairstalk")]
+        for percentile in ("p50", "p99"):
+            name = f"{title}, {percentile}"
+            rows.append([f"{name}, ms", *(number(of[percentile]) for of in systems)])
+            rows.append([f"{name} if only tasks took time, ms", *(number(of["ideal"][percentile]) for of in systems)])
+            rows.append([f"{name}, excess, ms", *(number(of[percentile] - of["ideal"][percentile]) for of in systems)])
+    return table([f"{figures['one']['fairstalk']['tasks']} tasks", "Celery", "fairstalk"], *rows)
 
 
 def memory(figures):
