@@ -71,17 +71,18 @@ impl Gaze {
         self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + LOOK_EVERY))
     }
 
+    /// Where to look now.
+    pub fn look(&mut self) -> Rung {
+        (self.last, self.later, self.wanted) = (Some(Instant::now()), None, false);
+        std::mem::take(&mut self.rung)
+    }
+
     /// How many messages to look at.
     fn reach(&self) -> usize {
         let at_hand: usize = self.at_hand.iter().map(|seen| seen.messages.len()).sum();
         // One at least: with a look the list stays this worker's.
         let reach = (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX);
         reach.saturating_sub(at_hand.saturating_sub(reach)).max(1)
-    }
-
-    /// What has rung was looked at.
-    pub fn seen(&mut self) {
-        (self.later, self.rung) = (None, Rung::default());
     }
 
     fn saw(&mut self, looked: &[Looked]) {
@@ -139,8 +140,6 @@ impl Engine {
 
     /// Notes whose the messages are.
     pub(super) fn file(&mut self, looked: Vec<Looked>) {
-        self.gaze.last = Some(Instant::now());
-        self.gaze.wanted = false;
         // While nobody rings there is always reason to look.
         if !looked.is_empty() || !self.exchange.watching() {
             self.gaze.want(Rung::Everywhere);

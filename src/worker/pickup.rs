@@ -58,14 +58,17 @@ impl Engine {
             }
             Picked::LeaseLost => return Err(Trouble::LeaseLost),
         };
-        self.gaze.seen();
+        self.gaze.look();
+        self.ahead.sent();
+        self.look = false;
         // As with a step: should this fail, what was claimed goes back once Redis is there again.
         if exchange.revoked.is_behind(reply.revoked) {
             exchange.revoked.catch_up(connection).await?;
         }
         let (due, more) = (exchange.due_at, reply.behind > 0);
-        self.stepped(reply, slots, look);
-        (self.exchange.due_at, self.look) = (due, more);
+        // Not all that could be had was taken, as far as a step would say: whether there is more is known.
+        self.stepped(reply, slots + 1, slots, look);
+        self.exchange.due_at = due;
         if more {
             self.look_everywhere();
         }

@@ -40,7 +40,9 @@ async fn a_message_that_is_picked_up_is_claimed_as_by_a_step() {
             let census = stage.census().await;
             census.assert_one_place(&all);
             assert_eq!(census.index().len(), 2);
-            records.push((claims, census.unacked(), census.held()));
+            let mut noted: Vec<Vec<u8>> = stage.ask(&["HVALS", &stage.keys.claims("o")]).await;
+            noted.sort();
+            records.push((claims, census.unacked(), noted));
             if picks {
                 let rest = done(pick(&mut stage, &owner, 3, 2, &list).await);
                 assert_eq!((raws(&rest.claims), rest.claims[0].number, rest.behind), (all[2..].to_vec(), 3, 0));
