@@ -39,12 +39,13 @@ import quiet  # noqa: E402
 import report  # noqa: E402
 import share  # noqa: E402
 import startup  # noqa: E402
+import steady  # noqa: E402
 from harness import example_app  # noqa: E402
 from machine import description  # noqa: E402
 from systems import probe, program  # noqa: E402
 
 SPEED = {
-    "drain": drain, "pickup": pickup, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed,
+    "drain": drain, "pickup": pickup, "steady": steady, "memory": memory, "idle": idle, "startup": startup, "delayed": delayed,
     "events": events, "enqueue": enqueue, "commands": commands, "builtin": builtin, "growth": growth,
 }
 FAIRNESS = {
@@ -63,6 +64,7 @@ class Sizes:
     repeat: int = 3
     pickups: int = 500
     turns: int = 2
+    steady_seconds: float = 40.0
     memory_repeat: int = 3
     idle_seconds: float = 20.0
     startups: int = 5
@@ -98,7 +100,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, delayed=5000,
+    1500, 1500, 1, 1, pickups=20, turns=1, steady_seconds=2.0, memory_repeat=1, idle_seconds=2.0, startups=1, delayed=5000,
     delayed_intake=500, delayed_at_once=1000, delayed_tasks=50, delayed_stock=500, quiet_bulk=400, quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
     alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 2000, 400), kills=2, enqueued=2000, enqueued_stock=100, commands=200,
     builtin=3000, growth=1500, growth_waiting=(1500, 3000), growth_tenants=(10, 300),

@@ -3,7 +3,8 @@
 A task is enqueued by a real `apply_async` every 20 to 50 ms, always after the one before it has ended. The task is
 `bench.tasks.record`, which takes `time.time()` in its first lines and writes it to a file. Producer and worker share the
 clock. The wait is told from three moments: `call`, just before `apply_async` was called, with all of the producer's work
-in it; `push`, just before the producer sends its LPUSH, which is the worker's own part and the figure to compare; and
+in it; `push`, just before the producer's client writes its LPUSH (some 0.2 ms of that are still the producer's), which is the
+worker's own part and the figure to compare; and
 `return`, just after `apply_async` returned, which may be negative, as a worker can be quicker than Redis's answer to
 the producer and what that does with it.
 """

@@ -20,7 +20,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "fairness-wait.svg"
 GROWTH_PICTURE = ROOT / "docs" / "growth.svg"
 # Parts that may have been measured each by itself, or not yet.
-APART = {**limits_tables.PARTS, "growth": growth_tables.growth, "events": tables.events}
+APART = {**limits_tables.PARTS, "growth": growth_tables.growth, "events": tables.events,
+         "steady": tables.steady}
 MAKERS = {**tables.PARTS, **delayed_tables.PARTS, **fairness_tables.PARTS, **APART}
 
 

@@ -72,6 +72,19 @@ def pickup(figures):
     return table([f"{figures['celery']['tasks']} tasks", "Celery", "fairstalk"], *rows)
 
 
+def steady(figures):
+    """Waits in milliseconds, and what is left of them without what is no worker's fault."""
+    rows = []
+    for key, title in (("one", "one user"), ("twenty", "twenty users")):
+        systems = [figures[key][system] for system in ("celery", "fairstalk")]
+        for percentile in ("p50", "p99"):
+            name = f"{title}, {percentile}"
+            rows.append([f"{name}, ms", *(number(of[percentile]) for of in systems)])
+            rows.append([f"{name} if only tasks took time, ms", *(number(of["ideal"][percentile]) for of in systems)])
+            rows.append([f"{name}, excess, ms", *(number(of[percentile] - of["ideal"][percentile]) for of in systems)])
+    return table([f"{figures['one']['fairstalk']['tasks']} tasks", "Celery", "fairstalk"], *rows)
+
+
 def memory(figures):
     """The sums, and what they are made of; with many slots, too, where that was measured."""
     rows = [memory_row(TITLES[key], figures[key]) for key in figures if key in TITLES]

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod channel;
+pub mod pace;
 pub mod telemetry;
 pub mod memory;
 pub mod routing;

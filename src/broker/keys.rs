@@ -154,6 +154,11 @@ impl Keys {
         self.key("fairstalk:ring")
     }
 
+    /// Which lists are looked at, and by whom.
+    pub fn intake(&self) -> String {
+        self.key("fairstalk:intake")
+    }
+
     /// The keys every script begins with, in the order of `scripts/tenants.lua`.
     pub(super) fn of_scripts(&self, owner: &str) -> [String; 14] {
         let fleet = fleet_of(owner).unwrap_or(&self.fleet);
@@ -169,7 +174,7 @@ impl Keys {
             self.dead_entries(),
             self.key(&format!("fairstalk:{fleet}:tenants")),
             self.key(&format!("fairstalk:{fleet}:ready")),
-            self.key("fairstalk:intake"),
+            self.intake(),
             self.ring(),
             self.claims(owner),
         ]

@@ -20,6 +20,7 @@ pub mod lease;
 pub mod letter;
 pub mod minute;
 pub mod pause;
+pub mod pickup;
 pub mod publish;
 pub mod reply;
 pub mod revoked;

@@ -1,4 +1,4 @@
-//! The scripts: each is `tenants.lua` and its own part, and gets the same keys and arguments first.
+//! The scripts: nearly each is `tenants.lua` and its own part, and gets the same keys and arguments first.
 
 use super::Keys;
 use redis::ScriptInvocation;

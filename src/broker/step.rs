@@ -163,6 +163,11 @@ impl Stepper {
         self.results_db = results_db;
     }
 
+    /// Whether messages may be claimed before it is known whose they are.
+    pub fn allows_unseen(&self) -> bool {
+        self.policy.allows_unseen()
+    }
+
     /// Other grants from now on.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
@@ -211,7 +216,7 @@ impl Stepper {
         }
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
-        invocation.arg(step.look).arg(u8::from(step.unseen && self.policy.allows_unseen())).arg(step.expected);
+        invocation.arg(step.look).arg(u8::from(step.unseen && self.allows_unseen())).arg(step.expected);
         invocation.arg(self.policy.reserved_slots()).arg(step.slots);
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {

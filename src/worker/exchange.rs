@@ -8,6 +8,7 @@ use super::loss::Contact;
 use super::stepping::due_at;
 use crate::broker::anew::Lineage;
 use crate::broker::lease::{BEAT, Beat, Leases};
+use crate::broker::pickup::Picker;
 use crate::broker::revoked::Revoked;
 use crate::broker::stale::Stale;
 use crate::broker::step::Stepper;
@@ -15,6 +16,7 @@ use crate::broker::wake::Wake;
 use crate::broker::{BrokerError, Claim, Connection, Keys, Kind, Rung};
 use crate::channel::{Exit, Start};
 use crate::fairness::policy::Policy;
+use crate::pace;
 use std::time::{Duration, Instant};
 
 /// First wait before a lost connection is tried again; doubles.
@@ -35,6 +37,9 @@ pub struct Exchange {
     pub(super) leases: Leases,
     pub(super) stale: Stale,
     pub(super) stepper: Stepper,
+    pub(super) picker: Picker,
+    /// Until when nothing is picked up but by steps.
+    pub(super) steps_only: Option<Instant>,
     /// Tasks that must not run.
     pub(super) revoked: Revoked,
     /// Dead owners whose claims are to be put back as soon as their runners are known to be gone.
@@ -77,6 +82,8 @@ impl Exchange {
                 crate::broker::connection::database(&start.config.results.url),
                 Policy::new(&start.config.tenancy),
             ),
+            picker: Picker::default(),
+            steps_only: None,
             revoked: Revoked::new(keys.clone()),
             keys,
             suspects: start.recover.clone(),
@@ -210,6 +217,8 @@ impl Engine {
         self.absorb(agreed).await?;
         let watched = self.watch_or_not().await;
         self.absorb(watched).await?;
+        let picked = self.pick_up().await;
+        self.absorb(picked).await?;
         let stepped = self.step().await;
         self.absorb(stepped).await?;
         if self.flight.is_none() {
@@ -323,7 +332,7 @@ impl Engine {
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
         exchange.contact.renewed(asked);
-        exchange.beat_at = Instant::now() + BEAT;
+        exchange.beat_at = pace::slot_before(Instant::now() + BEAT);
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         if pulse.waiting > 0 {
             self.look = true;

@@ -1,19 +1,25 @@
 //! The worker's end of its channel to the supervisor, which is its standard input.
 
 use crate::channel::{BEAT_EVERY, Beat, Order, Report};
+use crate::pace;
 use std::cell::Cell;
-use std::io;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{sleep, sleep_until};
+
+/// Where the supervisor has not read for long, a report waits so long for room.
+const FULL: Duration = Duration::from_millis(10);
 
 /// Orders come in.
 pub struct Orders {
-    lines: Lines<BufReader<OwnedReadHalf>>,
+    /// As from a pipe: a socket of tokio's would wake us each time the supervisor has read a report.
+    lines: Lines<BufReader<pipe::Receiver>>,
 }
 
 /// Reports go out; the figures go with every beat.
@@ -28,9 +34,10 @@ pub struct Reports {
 /// # Errors
 /// If standard input is not a socket: this is not a command for people.
 pub fn open() -> io::Result<(Orders, Reports)> {
-    let stream = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    stream.set_nonblocking(true)?;
-    let (read, write) = UnixStream::from_std(stream)?.into_split();
+    let write = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    write.peer_addr()?;
+    write.set_nonblocking(true)?;
+    let read = pipe::Receiver::from_owned_fd_unchecked(write.try_clone()?.into())?;
     let (sender, receiver) = unbounded_channel();
     let figures = Rc::new(Cell::new(Beat::default()));
     tokio::task::spawn_local(write_reports(write, receiver, Rc::clone(&figures)));
@@ -78,20 +85,35 @@ impl Reports {
 }
 
 /// Beats come from the runtime that does the work: if that hangs, they stop.
-async fn write_reports(mut write: OwnedWriteHalf, mut reports: UnboundedReceiver<Report>, figures: Rc<Cell<Beat>>) {
-    let mut tick = tokio::time::interval(BEAT_EVERY);
+async fn write_reports(write: UnixStream, mut reports: UnboundedReceiver<Report>, figures: Rc<Cell<Beat>>) {
+    let mut beat = Instant::now();
     loop {
         let report = tokio::select! {
             report = reports.recv() => match report {
                 Some(report) => report,
                 None => return,
             },
-            _ = tick.tick() => Report::Beat(figures.get()),
+            () = sleep_until(beat.into()) => {
+                beat = pace::tick_before(Instant::now() + BEAT_EVERY);
+                Report::Beat(figures.get())
+            }
         };
         let Ok(mut line) = serde_json::to_string(&report) else { continue };
         line.push('\n');
-        if write.write_all(line.as_bytes()).await.is_err() {
+        if write_all(&write, line.as_bytes()).await.is_err() {
             return;
         }
     }
+}
+
+async fn write_all(mut write: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(FULL).await,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ pub mod link;
 pub mod memory;
 mod minute;
 mod naming;
+mod pickup;
 pub mod rates;
 mod recall;
 mod recovery;
@@ -51,6 +52,7 @@ pub fn main() -> Exit {
         eprintln!("fairstalk worker: prctl: {error}");
         return Exit::Internal;
     }
+    crate::pace::begin();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -20,6 +20,7 @@ mod mixed;
 mod model;
 mod naming;
 mod pausing;
+mod picking;
 mod portions;
 mod pouring;
 mod proxy;

@@ -8,13 +8,14 @@ use super::event::{self, Alive, HEARTBEAT, Pulse, SOFTWARE};
 use crate::broker::{BrokerError, Connection, Keys, Kind};
 use crate::celery::Node;
 use crate::config::Broker;
+use crate::pace;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use redis::{PushInfo, PushKind, Value};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// First wait before a lost connection is tried again; doubles.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -88,8 +89,8 @@ impl<F: Fn() -> Figures> Publisher<F> {
         self.hear(&mut connection).await?;
         self.tell_alive(&mut connection, "worker-online", line).await?;
         let every = Duration::from_secs_f64(HEARTBEAT);
-        let mut heart = interval_at(Instant::now() + every, every);
-        heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let next = || Instant::from_std(pace::tick_before((Instant::now() + every).into_std()));
+        let mut beat = next();
         loop {
             self.publish_waiting(&mut connection, line).await?;
             if self.outlet.is_closed() {
@@ -102,7 +103,10 @@ impl<F: Fn() -> Figures> Publisher<F> {
                         sleep_until(line.last + GATHER).await;
                     }
                 }
-                _ = heart.tick() => self.tell_alive(&mut connection, "worker-heartbeat", line).await?,
+                () = sleep_until(beat) => {
+                    self.tell_alive(&mut connection, "worker-heartbeat", line).await?;
+                    beat = next();
+                }
                 push = pushes.recv() => match push {
                     Some(PushInfo { kind: PushKind::PMessage, data }) => self.heard(data),
                     Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => return Ok(End::Lost),

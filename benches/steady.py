@@ -1,0 +1,78 @@
+"""How soon a task starts while slots are mostly busy.
+
+Tasks of 50 ms are called at random moments, 80 % of what four slots can do: all by one user, then by twenty of whom nobody
+floods. The wait of a task is from just before the producer sends its LPUSH to its first line (`bench.tasks.record`), as in `pickup.py`. Most of it is no
+worker's fault: at such a load all slots are busy for some moments, and who calls then has to wait for one. So beside it
+stands what is left if tasks were all that takes time (`ideal`): the same calls at the same moments, whoever is free takes
+the oldest at once. The excess is the difference, of each percentile. With twenty users fairstalk does not take the oldest: who
+has had less goes first, and who calls several at once waits longer for it.
+"""
+import heapq
+import random
+import time
+
+from messages import percentile, warm_up
+from pickup import note_pushes
+from quiet import wait_started
+from systems import SLOTS, Daemon, Stock, stage
+
+USERS = {"one": 1, "twenty": 20}
+TASK = 0.05
+LOAD = 0.8
+WARM_UP = 40
+
+
+def measure(app, sizes, say):
+    """Each system once, with the same calls at the same moments."""
+    figures = {"seconds": sizes.steady_seconds}
+    for key, users in USERS.items():
+        plan, figures[key] = calls(sizes.steady_seconds, users), {}
+        for system in (Stock(), Daemon()):
+            waits, moments = one_run(app, system, plan)
+            of = {"ideal": spread(ideal(moments)), **spread(waits)}
+            figures[key][system.key] = of
+            say(f"steady: {system.title}, users: {key}, wait p99 {of['p99']:.1f} ms, ideal {of['ideal']['p99']:.1f} ms")
+    return figures
+
+
+def calls(seconds, users):
+    """(moment, user): the same for everybody."""
+    dice, at, made = random.Random(1), 0.0, []
+    while at < seconds:
+        made.append((at, dice.randrange(1, users + 1)))
+        at += dice.expovariate(LOAD * SLOTS / TASK)
+    return made
+
+
+def ideal(moments):
+    """Waits of these calls in slots that are never idle while one waits, and lose no time."""
+    ends, waits = [0.0] * SLOTS, []
+    for at in moments:
+        begin = max(at, heapq.heappop(ends))
+        heapq.heappush(ends, begin + TASK)
+        waits.append(begin - at)
+    return waits
+
+
+def one_run(app, system, plan):
+    """Waits in seconds, and when the messages were really sent, which is never just when they should be."""
+    from bench.tasks import record
+    from imgbackend.routing import enqueue_task_to_user_queue
+
+    with stage(system, app) as setting:
+        setting.start()
+        setting.wait_ready()
+        warm_up(setting.client, WARM_UP)
+        ledger, pushed = setting.directory / "ledger", []
+        with note_pushes(pushed):
+            begin = time.time()
+            for number, (at, user) in enumerate(plan):
+                time.sleep(max(0.0, begin + at - time.time()))
+                enqueue_task_to_user_queue(record, user, user, number, str(ledger), seconds=TASK)
+        starts = wait_started(ledger, len(plan))
+    return [starts[number] - moment for number, moment in enumerate(pushed)], pushed
+
+
+def spread(waits):
+    """Milliseconds."""
+    return {"tasks": len(waits), **{f"p{share}": percentile(waits, share / 100) * 1000 for share in (50, 90, 99)}}
