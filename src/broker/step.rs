@@ -2,6 +2,7 @@
 
 use super::connection::unexpected;
 use super::filing::granted;
+use super::look::{behind, bytes, show};
 use super::rung::Rung;
 use super::script::{call, script};
 use super::{BrokerError, Connection, Filing, Keys, Looked};
@@ -122,6 +123,8 @@ pub struct Step<'a> {
     pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
+    /// Messages are so large that a round trip more costs less than to have the script show them.
+    pub large: bool,
     /// Where to look.
     pub rung: &'a Rung,
     /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
@@ -149,6 +152,7 @@ impl<'a> Step<'a> {
             filings: &[],
             at_hand: &[],
             look: 0,
+            large: false,
             rung: &Rung::Everywhere,
             unseen: false,
             expected: 0.0,
@@ -175,6 +179,8 @@ pub struct StepReply {
     pub waits: Vec<f64>,
     /// What is new in the lists, still there.
     pub looked: Vec<Looked>,
+    /// Lists of which so many messages may be looked at that the script didn't show.
+    counted: Vec<(Rc<str>, i64)>,
     /// Milliseconds until a list can be looked at that another worker is busy with.
     pub turn: Option<u64>,
     /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
@@ -197,6 +203,11 @@ impl StepReply {
                 *looked = behind;
             }
         }
+        self
+    }
+
+    /// Without lists of which nothing is shown.
+    fn shown(mut self) -> StepReply {
         self.looked.retain(|looked| !looked.messages.is_empty());
         self
     }
@@ -232,13 +243,17 @@ impl Stepper {
     /// [`BrokerError`]; it is then unknown whether the step was made. Settlements may be sent again, claims
     /// have to be looked up ([`super::lease::Leases::held`]).
     pub async fn call(&self, connection: &mut Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
+        let look = i64::try_from(step.look).unwrap_or(i64::MAX);
         let mut invocation = call(&self.script, &self.keys, step.owner);
         for queue in &self.keys.queues {
             invocation.key(self.keys.list(queue));
         }
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
-        invocation.arg(step.look).arg(u8::from(step.unseen && self.policy.allows_unseen())).arg(step.expected);
+        invocation
+            .arg(if step.large { -look } else { look })
+            .arg(u8::from(step.unseen && self.policy.allows_unseen()))
+            .arg(step.expected);
         invocation.arg(self.policy.reserved_slots()).arg(step.slots);
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {
@@ -274,38 +289,19 @@ impl Stepper {
             }
         }
         invocation.arg(step.rung.written(&self.keys));
-        let (mut redis, mut behind) = (connection.redis.clone(), connection.clone());
+        let (mut redis, mut other) = (connection.redis.clone(), connection.clone());
         let script = connection.sorted(invocation.invoke_async(&mut redis));
         // Sent in this order, and answered in it.
-        let (reply, shown) = tokio::join!(script, look_behind(&mut behind, step));
+        let (reply, shown) = tokio::join!(script, behind(&mut other, step));
         let (reply, shown): (Vec<Value>, _) = (reply?, shown?);
         if reply.is_empty() {
             return Ok(None);
         }
-        let reply = decode(reply, step.sequence).map(|reply| reply.with(shown));
-        reply.map(Some).ok_or_else(|| unexpected(&connection.address, "step"))
+        let mut reply = decode(reply, step.sequence).ok_or_else(|| unexpected(&connection.address, "step"))?;
+        let fronts: Vec<_> = reply.counted.drain(..).map(|(list, count)| (list, -count, -1)).collect();
+        let reply = reply.with(shown).with(show(&mut other, fronts).await?);
+        Ok(Some(reply.shown()))
     }
-}
-
-/// What is behind the messages at hand, for each of their lists the oldest first. Once the script has filed what is before
-/// them they are at the front; if it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
-async fn look_behind(connection: &mut Connection, step: &Step<'_>) -> Result<Vec<Looked>, BrokerError> {
-    let lists = i64::try_from(step.at_hand.len()).unwrap_or(i64::MAX);
-    if lists == 0 || step.look == 0 {
-        return Ok(Vec::new());
-    }
-    let share = (i64::try_from(step.look).unwrap_or(i64::MAX) / lists).max(1);
-    let mut pipeline = redis::pipe();
-    for (list, at_hand) in step.at_hand {
-        let skip = i64::try_from(*at_hand).unwrap_or(i64::MAX / 2);
-        pipeline.cmd("LRANGE").arg(&**list).arg(-share - skip).arg(-1 - skip);
-    }
-    let shown: Vec<Vec<Value>> = connection.pipeline(&pipeline).await?;
-    let lists = step.at_hand.iter().map(|(list, _)| Rc::clone(list));
-    Ok(lists
-        .zip(shown)
-        .map(|(list, shown)| Looked { list, messages: shown.into_iter().rev().filter_map(bytes).collect() })
-        .collect())
 }
 
 fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
@@ -332,11 +328,17 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         sequence += 1;
     }
     let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;
+    let mut counted = Vec::new();
     let looked = looked.into_iter().map(|seen| {
-        let mut seen = seen.into_iter();
-        let list = String::from_redis_value(seen.next()?).ok()?.into();
+        let mut seen = seen.into_iter().peekable();
+        let list: Rc<str> = String::from_redis_value(seen.next()?).ok()?.into();
+        if let Some(&Value::Int(count)) = seen.peek() {
+            counted.push((Rc::clone(&list), count));
+            return Some(Looked { list, messages: Vec::new() });
+        }
         Some(Looked { list, messages: seen.map(bytes).collect::<Option<_>>()? })
     });
+    let looked = looked.collect::<Option<_>>()?;
     Some(StepReply {
         now: i64::from_redis_value(now).ok()?,
         next_due: (next_due >= 0).then_some(next_due),
@@ -344,21 +346,14 @@ fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         lost: Vec::from_redis_value(lost).ok()?,
         claims,
         waits,
-        looked: looked.collect::<Option<_>>()?,
+        looked,
+        counted,
         turn: u64::try_from(turn).ok(),
         revoked: i64::from_redis_value(revoked).ok()?,
         epoch: u64::try_from(epoch).ok(),
         behind: usize::try_from(behind).unwrap_or(0),
         refused: Vec::from_redis_value(refused).ok()?,
     })
-}
-
-/// The bytes of a reply, without a copy.
-fn bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    }
 }
 
 /// Flow of a claim; empty where the message was claimed unseen.

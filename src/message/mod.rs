@@ -6,6 +6,7 @@ pub mod body;
 pub mod compose;
 pub mod envelope;
 pub mod object;
+mod octets;
 pub mod rewrite;
 pub mod time;
 

@@ -242,6 +242,7 @@ impl Owner {
             filings,
             at_hand: &self.at_hand,
             look: 200,
+            large: self.large,
             rung: &self.rung,
             unseen: self.unseen,
             expected: self.expected,
