@@ -3,7 +3,7 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::{DecodeError, Engine};
-use base64_simd::{Out, STANDARD as FAST};
+use base64_simd::STANDARD as FAST;
 
 /// Puts what `text` stands for behind what is in `to`.
 ///
@@ -11,10 +11,7 @@ use base64_simd::{Out, STANDARD as FAST};
 /// Where it is not base64, and why; nothing is appended then.
 pub fn append(text: &[u8], to: &mut Vec<u8>) -> Result<(), DecodeError> {
     let before = to.len();
-    to.resize(before + text.len() / 4 * 3, 0);
-    if let Ok(decoded) = FAST.decode(text, Out::from_slice(&mut to[before..])) {
-        let length = decoded.len();
-        to.truncate(before + length);
+    if FAST.decode_append(text, to).is_ok() {
         return Ok(());
     }
     to.truncate(before);

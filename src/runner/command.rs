@@ -10,9 +10,7 @@ use crate::memory::allocator;
 use crate::memory::cgroup::Leaf;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::libc::PIPE_BUF;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{AccessFlags, access, pipe2, read, write};
+use nix::unistd::{AccessFlags, access, pipe2};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -21,16 +19,13 @@ use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
 
 /// A result larger than this is not one.
 const MAX_RESULT: u64 = 16 << 20;
@@ -38,10 +33,6 @@ const MAX_RESULT: u64 = 16 << 20;
 const KEPT_ERROR: usize = 16 << 10;
 /// A line of output longer than this is cut into several.
 const MAX_LINE: u64 = 16 << 10;
-
-/// As long a command that has just been started is only waited for: most that are as short as that say little, and to be told
-/// of each of their pipes costs more than to look into these once at the end.
-const QUICK: Duration = Duration::from_millis(5);
 
 /// A command that runs.
 #[derive(Debug)]
@@ -93,10 +84,10 @@ pub fn start(
     exit: impl FnOnce(CommandExit) + 'static,
 ) -> Option<RunningCommand> {
     let started = Instant::now();
-    match spawn(task, input, leaf.as_ref()) {
+    match spawn(task, leaf.as_ref()) {
         Ok((pid, child)) => {
             tokio::task::spawn_local(async move {
-                let (status, stdout, stderr) = attend(child, line).await;
+                let (status, stdout, stderr) = attend(child, input, line).await;
                 exit(CommandExit { status, stdout, stderr, runtime: started.elapsed() });
             });
             Some(RunningCommand { pid, leaf })
@@ -114,23 +105,17 @@ struct Child {
     pid: Pid,
     /// Comes when it has ended, or another.
     end: tokio::signal::unix::Signal,
-    /// What is still to be written to it.
-    input: Option<(Sender, Vec<u8>)>,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
 }
 
-fn spawn(task: &CommandTask, given: Vec<u8>, leaf: Option<&Leaf>) -> io::Result<(u32, Child)> {
+fn spawn(task: &CommandTask, leaf: Option<&Leaf>) -> io::Result<(u32, Child)> {
     let door = leaf.map(|leaf| File::options().write(true).open(leaf.door())).transpose()?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
     let ((input, stdin), (stdout, output), (stderr, errors)) = (pipe()?, pipe()?, pipe()?);
-    // So much always fits into an empty pipe (pipe(7)); then nobody has to wait for it to be read.
-    let left = if given.len() <= PIPE_BUF {
-        write(&stdin, &given)?;
-        None
-    } else {
-        Some((Sender::from_owned_fd(stdin)?, given))
-    };
+    let (stdin, stdout) = (Sender::from_owned_fd(stdin)?, Receiver::from_owned_fd(stdout)?);
+    let stderr = Receiver::from_owned_fd(stderr)?;
     let own = env::vars_os().filter(|(name, value)| !allocator::is_ours(name, value));
     let mut environment: BTreeMap<OsString, OsString> = own.collect();
     environment.extend(task.env.iter().map(|(name, value)| (name.into(), value.into())));
@@ -153,7 +138,7 @@ fn spawn(task: &CommandTask, given: Vec<u8>, leaf: Option<&Leaf>) -> io::Result<
     let pid = program.start()?;
     let number = pid.as_raw().unsigned_abs();
     let pid = Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((number, Child { pid, end, input: left, stdout, stderr }))
+    Ok((number, Child { pid, end, stdin, stdout, stderr }))
 }
 
 /// The file of a program: a bare name is looked up in PATH, as execvp(3) does.
@@ -172,68 +157,30 @@ fn text(text: impl Into<OsString>) -> io::Result<CString> {
     CString::new(text.into().into_vec()).map_err(io::Error::from)
 }
 
-async fn attend(child: Child, line: impl Fn(String)) -> (Option<ExitStatus>, Vec<u8>, String) {
-    let Child { pid, mut end, input, stdout, stderr } = child;
-    let mut wait = pin!(async move {
+async fn attend(child: Child, input: Vec<u8>, line: impl Fn(String)) -> (Option<ExitStatus>, Vec<u8>, String) {
+    let Child { pid, mut end, mut stdin, stdout, stderr } = child;
+    let feed = async move {
+        // A command need not read its input: a broken pipe is no failure.
+        let _ = stdin.write_all(&input).await;
+    };
+    let read = async {
+        let mut result = Vec::new();
+        let mut stdout = stdout.take(MAX_RESULT + 1);
+        let _ = stdout.read_to_end(&mut result).await;
+        // The rest is read too, so that the command ends as it would and not of a broken pipe.
+        let _ = tokio::io::copy(stdout.get_mut(), &mut tokio::io::sink()).await;
+        result
+    };
+    let wait = async {
         loop {
             if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG).ok()? {
                 return Some(ExitStatus::from_raw(status.as_raw()));
             }
             end.recv().await?;
         }
-    });
-    let (mut said, mut errors, mut ended) = (Vec::new(), Vec::new(), None);
-    if input.is_none()
-        && let Ok(status) = timeout(QUICK, &mut wait).await
-    {
-        // Both are looked at, whatever the first one says.
-        if take_now(&stdout, &mut said) & take_now(&stderr, &mut errors) {
-            return (status, said, lines(&errors[..], line).await);
-        }
-        ended = Some(status);
-    }
-    let wait = async { if let Some(status) = ended { status } else { wait.await } };
-    let (stdout, stderr) = match (Receiver::from_owned_fd(stdout), Receiver::from_owned_fd(stderr)) {
-        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
-        (Err(error), _) | (_, Err(error)) => return (wait.await, Vec::new(), error.to_string()),
     };
-    let feed = async move {
-        if let Some((mut stdin, input)) = input {
-            // A command need not read its input: a broken pipe is no failure.
-            let _ = stdin.write_all(&input).await;
-        }
-    };
-    let read = async {
-        let mut result = Vec::new();
-        let mut stdout = (&said[..]).chain(stdout).take(MAX_RESULT + 1);
-        let _ = stdout.read_to_end(&mut result).await;
-        // The rest is read too, so that the command ends as it would and not of a broken pipe.
-        let _ = tokio::io::copy(stdout.get_mut(), &mut tokio::io::sink()).await;
-        result
-    };
-    let (status, (), result, errors) = tokio::join!(wait, feed, read, lines((&errors[..]).chain(stderr), line));
+    let (status, (), result, errors) = tokio::join!(wait, feed, read, lines(stderr, line));
     (status, result, errors)
-}
-
-/// Takes what is in a pipe at this moment; true if nobody can write to it any more and all of it was taken.
-fn take_now(pipe: &OwnedFd, to: &mut Vec<u8>) -> bool {
-    let mut chunk = [0; 16 << 10];
-    // More than a pipe holds was not written before the command ended.
-    for _ in 0..64 {
-        let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut polled, PollTimeout::ZERO).is_err() {
-            return false;
-        }
-        let events = polled[0].revents().unwrap_or(PollFlags::empty());
-        if !events.contains(PollFlags::POLLIN) {
-            return events.contains(PollFlags::POLLHUP);
-        }
-        match read(pipe, &mut chunk) {
-            Ok(count) => to.extend_from_slice(&chunk[..count]),
-            Err(_) => return false,
-        }
-    }
-    false
 }
 
 /// Passes lines on and keeps the end of them.
