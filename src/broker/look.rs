@@ -6,7 +6,7 @@ use redis::Value;
 use std::rc::Rc;
 
 /// What is behind the messages at hand, for each of their lists the oldest first. Once the script has filed what is before
-/// them they are at the front; if it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
+/// them they are at the front; if it could not, or the turn is another's, this is dropped (`StepReply::with`).
 pub(super) async fn behind(connection: &mut Connection, step: &Step<'_>) -> Result<Vec<Looked>, BrokerError> {
     let lists = i64::try_from(step.at_hand.len()).unwrap_or(i64::MAX);
     if lists == 0 || step.look == 0 {
