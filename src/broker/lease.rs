@@ -4,8 +4,8 @@
 //! its claims are recovered at once; when a whole host is gone, another host's beat finds the lease run out.
 
 use super::connection::unexpected;
+use super::reply::flow_of;
 use super::script::{call, script};
-use super::step::flow_of;
 use super::{BrokerError, Claim, Connection, Keys};
 use crate::config::Delivery;
 use redis::Script;

@@ -2,13 +2,16 @@
 
 use super::connection::unexpected;
 use super::filing::granted;
-use super::look::{behind, bytes, show};
+use super::look::show;
+use super::reply::{StepReply, bytes, decode};
 use super::rung::Rung;
 use super::script::{call, script};
 use super::{BrokerError, Connection, Filing, Keys, Looked};
 use crate::fairness::policy::Policy;
-use redis::{FromRedisValue, Script, Value};
+use redis::{Pipeline, Script, ScriptInvocation, Value};
+use std::future::Future;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 /// A result for the result backend.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,25 +82,6 @@ impl Settlement {
     }
 }
 
-/// A message taken from its list.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Claim {
-    /// Number under which it is held.
-    pub sequence: u64,
-    /// List it came from.
-    pub list: Rc<str>,
-    /// Whose task it is; `None` if it was claimed unseen.
-    pub flow: Option<Rc<str>>,
-    /// Its number among all claims of the fleet.
-    pub number: u64,
-    /// The message.
-    pub raw: Vec<u8>,
-    /// It has waited for the rate of its task, and this is a start of it.
-    pub in_turn: bool,
-    /// Its task was started and must not be started again ([`super::start`]).
-    pub started: bool,
-}
-
 /// A step's request.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -162,60 +146,11 @@ impl<'a> Step<'a> {
     }
 }
 
-/// A step's answer.
-#[derive(Debug, PartialEq)]
-pub struct StepReply {
-    /// The server's clock, milliseconds since 1970.
-    pub now: i64,
-    /// When the earliest delayed message is due.
-    pub next_due: Option<i64>,
-    /// Queue to begin with next time.
-    pub cursor: u32,
-    /// Sequence numbers of settlements whose claims were no longer held; nothing was stored for these.
-    pub lost: Vec<u64>,
-    /// What was claimed, in order.
-    pub claims: Vec<Claim>,
-    /// How long each of these waited in lanes, milliseconds; 0 if it was claimed unseen.
-    pub waits: Vec<f64>,
-    /// What is new in the lists, still there.
-    pub looked: Vec<Looked>,
-    /// Lists of which so many messages may be looked at that the script didn't show.
-    counted: Vec<(Rc<str>, i64)>,
-    /// Milliseconds until a list can be looked at that another worker is busy with.
-    pub turn: Option<u64>,
-    /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
-    pub revoked: i64,
-    /// Number of the answer in force to whose a message is, if the step has read it.
-    pub epoch: Option<u64>,
-    /// Messages in lanes, if all that was wanted was claimed and more could run; else 0.
-    pub behind: usize,
-    /// Lists of which something was not filed, because it was no longer at the front. What is shown of these begins at the
-    /// front, not behind what is at hand.
-    pub refused: Vec<String>,
-}
-
-impl StepReply {
-    /// With what is behind the messages at hand, where the script says that the caller looks at that list.
-    fn with(mut self, behind: Vec<Looked>) -> StepReply {
-        for behind in behind {
-            let looked = self.looked.iter_mut().find(|looked| looked.list == behind.list && looked.messages.is_empty());
-            if let Some(looked) = looked {
-                *looked = behind;
-            }
-        }
-        self
-    }
-
-    /// Without lists of which nothing is shown.
-    fn shown(mut self) -> StepReply {
-        self.looked.retain(|looked| !looked.messages.is_empty());
-        self
-    }
-}
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("scripts/step.lua", "scripts/claim.lua"));
 
 /// The step script, made ready for one set of queues.
 pub struct Stepper {
-    script: Script,
+    script: &'static Script,
     keys: Keys,
     results_db: i64,
     policy: Policy,
@@ -224,7 +159,7 @@ pub struct Stepper {
 impl Stepper {
     /// `results_db` is the database number of the result backend on the broker's server.
     pub fn new(keys: Keys, results_db: i64, policy: Policy) -> Stepper {
-        Stepper { script: script!("scripts/step.lua", "scripts/claim.lua"), keys, results_db, policy }
+        Stepper { script: &SCRIPT, keys, results_db, policy }
     }
 
     /// The same with the results in another database.
@@ -242,9 +177,41 @@ impl Stepper {
     /// # Errors
     /// [`BrokerError`]; it is then unknown whether the step was made. Settlements may be sent again, claims
     /// have to be looked up ([`super::lease::Leases::held`]).
-    pub async fn call(&self, connection: &mut Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
+    pub async fn call(&self, connection: &Connection, step: &Step<'_>) -> Result<Option<StepReply>, BrokerError> {
+        self.send(connection, step).await
+    }
+
+    /// The same as a future that needs nothing of its arguments any more: other things can be done meanwhile. The step is
+    /// sent when the future is first polled and others of this thread get their turn.
+    ///
+    /// # Errors
+    /// As [`Stepper::call`].
+    pub fn send(
+        &self,
+        connection: &Connection,
+        step: &Step<'_>,
+    ) -> impl Future<Output = Result<Option<StepReply>, BrokerError>> + use<> {
+        let invocation = self.invocation(connection, step);
+        let behind = Behind::of(step);
+        let (connection, first) = (connection.clone(), step.sequence);
+        async move {
+            let (mut redis, mut same) = (connection.redis.clone(), connection.clone());
+            let script = connection.sorted(invocation.invoke_async(&mut redis));
+            // Sent in this order, and answered in it.
+            let (reply, shown) = tokio::join!(script, behind.look(&mut same));
+            let (reply, mut shown): (Vec<Value>, _) = (reply?, shown?);
+            if reply.is_empty() {
+                return Ok(None);
+            }
+            let mut reply = decode(reply, first).ok_or_else(|| unexpected(&connection.address, "step"))?;
+            shown.extend(show(&mut same, std::mem::take(&mut reply.counted)).await?);
+            Ok(Some(reply.with(shown)))
+        }
+    }
+
+    fn invocation(&self, connection: &Connection, step: &Step<'_>) -> ScriptInvocation<'static> {
         let look = i64::try_from(step.look).unwrap_or(i64::MAX);
-        let mut invocation = call(&self.script, &self.keys, step.owner);
+        let mut invocation = call(self.script, &self.keys, step.owner);
         for queue in &self.keys.queues {
             invocation.key(self.keys.list(queue));
         }
@@ -289,74 +256,35 @@ impl Stepper {
             }
         }
         invocation.arg(step.rung.written(&self.keys));
-        let (mut redis, mut other) = (connection.redis.clone(), connection.clone());
-        let script = connection.sorted(invocation.invoke_async(&mut redis));
-        // Sent in this order, and answered in it.
-        let (reply, shown) = tokio::join!(script, behind(&mut other, step));
-        let (reply, shown): (Vec<Value>, _) = (reply?, shown?);
-        if reply.is_empty() {
-            return Ok(None);
-        }
-        let mut reply = decode(reply, step.sequence).ok_or_else(|| unexpected(&connection.address, "step"))?;
-        let fronts: Vec<_> = reply.counted.drain(..).map(|(list, count)| (list, -count, -1)).collect();
-        let reply = reply.with(shown).with(show(&mut other, fronts).await?);
-        Ok(Some(reply.shown()))
+        invocation
     }
 }
 
-fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
-    let [now, next_due, cursor, lost, claimed, looked, turn, epoch, revoked, behind, refused]: [Value; 11] =
-        reply.try_into().ok()?;
-    let behind = i64::from_redis_value(behind).ok()?;
-    let [next_due, turn, epoch] =
-        [i64::from_redis_value(next_due), i64::from_redis_value(turn), i64::from_redis_value(epoch)];
-    let (next_due, turn, epoch) = (next_due.ok()?, turn.ok()?, epoch.ok()?);
-    let claimed: Vec<Value> = Vec::from_redis_value(claimed).ok()?;
-    let mut claims = Vec::with_capacity(claimed.len() / 5);
-    let mut waits = Vec::with_capacity(claimed.len() / 5);
-    let mut parts = claimed.into_iter();
-    let mut sequence = first;
-    while let (Some(list), Some(flow), Some(number), Some(waited), Some(raw)) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    {
-        let (list, flow) = (String::from_redis_value(list).ok()?, String::from_redis_value(flow).ok()?);
-        let (number, waited) = (u64::from_redis_value(number).ok()?, f64::from_redis_value(waited).ok()?);
-        let (flow, raw) = (flow_of(flow), bytes(raw)?);
-        let (list, in_turn) = list.split_once('\u{1f}').map_or((&*list, false), |(list, _)| (list, true));
-        claims.push(Claim { sequence, list: list.into(), flow, number, raw, in_turn, started: false });
-        waits.push(waited);
-        sequence += 1;
-    }
-    let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;
-    let mut counted = Vec::new();
-    let looked = looked.into_iter().map(|seen| {
-        let mut seen = seen.into_iter().peekable();
-        let list: Rc<str> = String::from_redis_value(seen.next()?).ok()?.into();
-        if let Some(&Value::Int(count)) = seen.peek() {
-            counted.push((Rc::clone(&list), count));
-            return Some(Looked { list, messages: Vec::new() });
-        }
-        Some(Looked { list, messages: seen.map(bytes).collect::<Option<_>>()? })
-    });
-    let looked = looked.collect::<Option<_>>()?;
-    Some(StepReply {
-        now: i64::from_redis_value(now).ok()?,
-        next_due: (next_due >= 0).then_some(next_due),
-        cursor: u32::from_redis_value(cursor).ok()?,
-        lost: Vec::from_redis_value(lost).ok()?,
-        claims,
-        waits,
-        looked,
-        counted,
-        turn: u64::try_from(turn).ok(),
-        revoked: i64::from_redis_value(revoked).ok()?,
-        epoch: u64::try_from(epoch).ok(),
-        behind: usize::try_from(behind).unwrap_or(0),
-        refused: Vec::from_redis_value(refused).ok()?,
-    })
+/// What is behind the messages at hand, for each of their lists the oldest first. Once the script has filed what is before
+/// them they are at the front; if it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
+struct Behind {
+    lists: Vec<Rc<str>>,
+    pipeline: Pipeline,
 }
 
-/// Flow of a claim; empty where the message was claimed unseen.
-pub(super) fn flow_of(flow: String) -> Option<Rc<str>> {
-    (!flow.is_empty()).then(|| flow.into())
+impl Behind {
+    fn of(step: &Step<'_>) -> Behind {
+        let mut pipeline = redis::pipe();
+        let lists = if step.look == 0 { &[] } else { step.at_hand };
+        let share = (step.look / lists.len().max(1)).max(1);
+        let from_end = |messages: usize| -i64::try_from(messages).unwrap_or(i64::MAX / 2);
+        for (list, at_hand) in lists {
+            pipeline.cmd("LRANGE").arg(&**list).arg(from_end(at_hand + share)).arg(from_end(at_hand + 1));
+        }
+        Behind { lists: lists.iter().map(|(list, _)| Rc::clone(list)).collect(), pipeline }
+    }
+
+    async fn look(self, connection: &mut Connection) -> Result<Vec<Looked>, BrokerError> {
+        if self.lists.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shown: Vec<Vec<Value>> = connection.pipeline(&self.pipeline).await?;
+        let messages = shown.into_iter().map(|shown| shown.into_iter().rev().filter_map(bytes).collect());
+        Ok(self.lists.into_iter().zip(messages).map(|(list, messages)| Looked { list, messages }).collect())
+    }
 }

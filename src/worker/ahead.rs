@@ -10,8 +10,6 @@ use super::engine::{Claiming, Engine};
 use super::slots::{RunnerState, Slot};
 use super::stepping::WANT_MAX;
 use super::work::Work;
-use crate::broker::{Action, Settlement};
-use crate::message::rewrite;
 use crate::runner::python::frames;
 use crate::runner::python::inbox::{Doing, Inbox, PACKET};
 use std::collections::{HashSet, VecDeque};
@@ -27,7 +25,7 @@ const AHEAD_MAX: usize = 3 * WANT_MAX;
 
 /// When nothing has started or ended for so many times of that, what has not been taken goes back; and for as long nothing is
 /// claimed ahead.
-const STUCK: u32 = 10;
+pub(super) const STUCK: u32 = 10;
 
 /// As long a task counts as at most: a few hundred short ones after a long one are enough to know better.
 const LONG: Duration = Duration::from_millis(200);
@@ -35,14 +33,8 @@ const LONG: Duration = Duration::from_millis(200);
 /// What a task costs beside its running time, about.
 const OVERHEAD: Duration = Duration::from_micros(25);
 
-/// So many times of that nothing is claimed ahead when there was a message that has to wait for a slot.
-const DECLINED: u32 = 250;
-
-/// So many looks at the runners, with all that they have said heard in between, show that none of them has a task.
-const LOOKS: u32 = 5;
-
 /// How often runners are looked at that may have taken something.
-const TICK: Duration = Duration::from_millis(2);
+pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// While there is enough to do, what has ended is collected for so long at most: one wake-up for all of it.
 const COLLECT: Duration = Duration::from_millis(8);
@@ -57,15 +49,18 @@ pub struct Ahead {
     /// Nothing is in the inbox any more: what is left of `works` is with a runner, or was with one that is dead.
     pub(super) recalled: bool,
     /// Looks in a row that found no runner which could have any of it.
-    unseen: u32,
+    pub(super) unseen: u32,
     /// When the last of these was.
-    unseen_at: Instant,
+    pub(super) unseen_at: Instant,
     /// Flows that were held in the last step.
     held: Vec<Rc<str>>,
-    /// Of these nothing is put ahead in this step, because something before it went back.
-    barred: HashSet<Rc<str>>,
+    /// Of these nothing is put ahead that the step on its way claims, because something before it went back meanwhile.
+    pub(super) barred: HashSet<Rc<str>>,
+    /// The step has claimed more than there are free slots: all of it goes into the inbox, since who is given a task in another way
+    /// could start it after one that was claimed later.
+    pub(super) in_line: bool,
     /// Nothing is claimed ahead before this time.
-    not_before: Instant,
+    pub(super) not_before: Instant,
     /// When a task was last seen started or ended.
     moved: Instant,
     /// Four out of five tasks take less than this, about.
@@ -75,7 +70,7 @@ pub struct Ahead {
     /// Tasks in a row that needed no slot.
     pub(super) slotless: usize,
     /// Most that a short task takes; zero if nothing is claimed ahead.
-    short: Duration,
+    pub(super) short: Duration,
 }
 
 impl Ahead {
@@ -93,6 +88,7 @@ impl Ahead {
             unseen_at: now,
             held: Vec::new(),
             barred: HashSet::new(),
+            in_line: false,
             not_before: now,
             moved: now,
             runtime: LONG,
@@ -156,10 +152,20 @@ impl Ahead {
         self.held.iter().any(|flow| !self.works.iter().any(|work| work.flow == *flow))
     }
 
-    /// A step was made with these holds; now claims are dispatched.
+    /// A step is on its way, with all that went back until now.
+    pub(super) fn sent(&mut self) {
+        self.barred.clear();
+    }
+
+    /// It was made with these holds; now its claims are dispatched.
     pub(super) fn stepped(&mut self, holds: Vec<Rc<str>>) {
         self.held = holds;
-        self.barred.clear();
+    }
+
+    /// Whether a task for this slot may be given to its runner itself. One that is about to look into the inbox, or finds something
+    /// there, would start that first.
+    pub(super) fn is_idle(&self, slot: usize) -> bool {
+        self.short.is_zero() || !self.in_line && self.inbox.waits(slot)
     }
 
     /// How many no runner is known to have taken; they are taken in their order. None if a runner has nothing to do.
@@ -198,26 +204,6 @@ impl Engine {
         self.ahead.room(able, Instant::now())
     }
 
-    /// Nothing of this flow may be put ahead, nor into a slot, in this step: something before it goes back.
-    pub(super) fn is_barred(&self, work: &Work) -> bool {
-        self.ahead.barred.contains(&work.flow)
-    }
-
-    /// Gives back a message that was claimed ahead and has to wait for a slot.
-    pub(super) fn decline(&mut self, work: Work) {
-        self.put_back(work);
-        // There may be more of its kind.
-        self.ahead.not_before = Instant::now() + self.ahead.short * DECLINED;
-    }
-
-    /// Gives a claimed message back, and with it all that was claimed of its flow after it.
-    pub(super) fn put_back(&mut self, work: Work) {
-        self.ahead.barred.insert(Rc::clone(&work.flow));
-        self.ahead.not_before = self.ahead.not_before.max(Instant::now() + self.ahead.short * STUCK);
-        let front = Action::Front(rewrite::redelivered(&work.message, false));
-        self.outbox.push(Settlement { ran: Some(0.0), ..work.settlement(front) });
-    }
-
     /// Puts a Python task behind those that were claimed before it.
     pub(super) fn give_ahead(&mut self, mut work: Work) {
         self.ahead.slotless = 0;
@@ -225,13 +211,14 @@ impl Engine {
         let usual = work.message.deliveries == 0 && work.memory_limit == self.start.config.workers.memory_limit;
         let frame = match frames::encode(work.sequence, &work.message, &self.events.run(&work)) {
             Ok(frame) if usual && frame.len() <= PACKET => frame,
-            _ => return self.decline(work),
+            _ => return self.start_in_slot(work),
         };
         if self.ahead.works.is_empty() {
             self.allow();
-            self.ahead.moved = Instant::now();
+            (self.ahead.moved, self.ahead.recalled) = (Instant::now(), false);
         }
-        if !self.ahead.inbox.give(&frame) {
+        // What is claimed by a step that was on its way when all was taken back goes back, too.
+        if self.ahead.recalled || !self.ahead.inbox.give(&frame) {
             return self.put_back(work);
         }
         work.ahead = true;
@@ -269,48 +256,6 @@ impl Engine {
         }
         if now >= self.ahead.moved + self.ahead.short * STUCK || self.claiming != Claiming::Yes {
             self.recall();
-        }
-    }
-
-    /// Takes back what no runner has taken; it goes to the front of its line.
-    pub(super) fn recall(&mut self) {
-        let sequences: HashSet<u64> = self.ahead.inbox.take_back().into_iter().collect();
-        let works = std::mem::take(&mut self.ahead.works);
-        for work in works {
-            if sequences.contains(&work.sequence) {
-                self.put_back(work);
-            } else {
-                self.ahead.works.push_back(work);
-            }
-        }
-        (self.ahead.recalled, self.ahead.unseen) = (true, 0);
-    }
-
-    /// After a recall: what no living runner has was taken by one that died before it could say so, and never started.
-    fn give_up_lost(&mut self, doings: &[Doing], now: Instant) {
-        let settled = doings.iter().enumerate().all(|(index, doing)| match &self.slots[index].runner {
-            RunnerState::Ready(_) | RunnerState::Retiring(_) => match doing {
-                Doing::Waiting => true,
-                Doing::Looking => false,
-                Doing::Task(sequence) => self.has(index, *sequence),
-            },
-            RunnerState::Dying(_) => false,
-            RunnerState::Absent | RunnerState::Waiting(_) | RunnerState::Starting(_) => true,
-        });
-        if !settled {
-            self.ahead.unseen = 0;
-        } else if now >= self.ahead.unseen_at + TICK {
-            (self.ahead.unseen, self.ahead.unseen_at) = (self.ahead.unseen + 1, now);
-        }
-        if self.ahead.unseen >= LOOKS {
-            self.put_back_all();
-        }
-    }
-
-    /// Gives back what no runner has begun, and none will.
-    pub(super) fn put_back_all(&mut self) {
-        while let Some(work) = self.ahead.works.pop_front() {
-            self.put_back(work);
         }
     }
 

@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::control::Remote;
 use super::events::Events;
 use super::exchange::Exchange;
+use super::flight::{Flight, answer};
 use super::lanes::Gaze;
 use super::letter::Death;
 use super::link::{Orders, Reports};
@@ -85,6 +86,8 @@ pub struct Engine {
     pub(super) fencing: Vec<String>,
     /// What has ended and is not yet settled: kept until Redis has confirmed it.
     pub(super) outbox: Vec<Settlement>,
+    /// The step that was sent and is not answered yet; what it settles is not in the outbox.
+    pub(super) flight: Option<Flight>,
     /// Whose the messages are that were looked at.
     pub(super) filings: Vec<Filing>,
     /// When to look for new messages.
@@ -153,6 +156,7 @@ impl Engine {
             remote: Remote::default(),
             fencing: Vec::new(),
             outbox: Vec::new(),
+            flight: None,
             filings: Vec::new(),
             gaze: Gaze::default(),
             events: Events::new(Rc::clone(&node)),
@@ -206,8 +210,10 @@ impl Engine {
             tokio::select! {
                 event = self.told.recv() => {
                     if let Some(event) = event { self.handle(event); }
-                    // What else has come meanwhile is settled and claimed for in the same step.
-                    while let Ok(event) = self.told.try_recv() { self.handle(event); }
+                }
+                answer = answer(&mut self.flight) => {
+                    let landed = self.land(answer).await;
+                    self.absorb(landed).await?;
                 }
                 () = wake.rung() => {
                     if wake.connection_lost() { self.exchange.lost("connection closed by the server"); }
@@ -227,6 +233,10 @@ impl Engine {
                     succeeded: false,
                 }),
                 () = sleep_until(deadline) => self.enforce_limits(Instant::now()),
+            }
+            // What else has come meanwhile is settled and claimed for in the same step.
+            while let Ok(event) = self.told.try_recv() {
+                self.handle(event);
             }
         }
     }
@@ -286,7 +296,7 @@ impl Engine {
         let mut next = Instant::now() + BEAT;
         let mut sooner = |candidate: Option<Instant>| next = candidate.map_or(next, |candidate| candidate.min(next));
         sooner(self.exchange.next_deadline());
-        if self.exchange.is_connected() {
+        if self.exchange.is_connected() && self.flight.is_none() {
             sooner(self.look_due());
             sooner(self.gaze.later);
             if self.settles() || self.ahead.releases() {

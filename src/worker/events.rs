@@ -189,9 +189,14 @@ impl Events {
         }
     }
 
-    /// All that has happened so far is known to Redis.
-    pub fn release(&self) {
-        self.outlet.release();
+    /// How many there have been so far.
+    pub fn so_far(&self) -> u64 {
+        self.outlet.added()
+    }
+
+    /// What the first so many tell of is known to Redis.
+    pub fn release(&self, first: u64) {
+        self.outlet.release(first);
     }
 
     /// Command `enable_events`.
@@ -220,7 +225,7 @@ impl Events {
 
     /// Sends what is left, and that the node is gone.
     pub async fn close(&mut self) {
-        self.outlet.release();
+        self.outlet.release(self.outlet.added());
         self.outlet.close();
         if let Some(publisher) = self.publisher.take() {
             // What can't be sent by then is lost with the worker.
@@ -263,8 +268,8 @@ impl Engine {
 
     /// Lets events out, unless something has ended that Redis does not know yet.
     pub(super) fn release_events(&self) {
-        if self.outbox.is_empty() {
-            self.events.release();
+        if self.outbox.is_empty() && self.flight.is_none() {
+            self.events.release(self.events.so_far());
         }
     }
 }

@@ -179,9 +179,15 @@ impl Exchange {
 }
 
 impl Engine {
-    /// Does with Redis what is due: connects, beats, recovers, steps, notes what is about to start for good.
+    /// Does with Redis what is due: connects, beats, recovers, steps, notes what is about to start for good. While a step is
+    /// on its way, that is nothing.
     pub(super) async fn exchange_if_due(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
+        let landed = if self.may_fly() { self.look_for_answer().await } else { self.await_answer().await };
+        self.absorb(landed).await?;
+        if self.flight.is_some() {
+            return Ok(());
+        }
         if self.exchange.connection.is_none() {
             if now < self.exchange.retry_at {
                 return Ok(());
@@ -202,13 +208,15 @@ impl Engine {
         self.absorb(told).await?;
         let agreed = self.agree().await;
         self.absorb(agreed).await?;
-        let stepped = self.step().await;
-        self.absorb(stepped).await?;
         let watched = self.watch_or_not().await;
         self.absorb(watched).await?;
-        let noted = self.note_starts().await;
-        self.absorb(noted).await?;
-        self.exchange.well();
+        let stepped = self.step().await;
+        self.absorb(stepped).await?;
+        if self.flight.is_none() {
+            let noted = self.note_starts().await;
+            self.absorb(noted).await?;
+            self.exchange.well();
+        }
         Ok(())
     }
 

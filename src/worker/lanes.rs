@@ -74,6 +74,12 @@ impl Gaze {
         self.wanted.then(|| self.last.map_or_else(Instant::now, |last| last + LOOK_EVERY))
     }
 
+    /// Where to look now.
+    pub fn look(&mut self) -> Rung {
+        (self.last, self.later, self.wanted) = (Some(Instant::now()), None, false);
+        std::mem::take(&mut self.rung)
+    }
+
     /// How many messages to look at.
     fn reach(&self) -> usize {
         let at_hand: usize = self.at_hand.iter().map(|seen| seen.messages.len()).sum();
@@ -142,8 +148,6 @@ impl Engine {
 
     /// Notes whose the messages are.
     pub(super) fn file(&mut self, looked: Vec<Looked>) {
-        self.gaze.last = Some(Instant::now());
-        self.gaze.wanted = false;
         // While nobody rings there is always reason to look.
         if !looked.is_empty() || !self.exchange.watching() {
             self.gaze.want(Rung::Everywhere);

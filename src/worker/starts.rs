@@ -18,16 +18,21 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 impl Engine {
-    /// Puts a Python task into a slot, and starts it unless that has to be noted first; or behind others, if none is free.
+    /// Starts a Python task in a free slot, unless that has to be noted first; or puts it behind others.
     pub(super) fn take_python(&mut self, mut work: Work) {
-        let once = work.rules.once;
-        if !once && self.free_slot().is_none() {
-            return self.give_ahead(work);
-        }
-        if once {
+        if work.rules.once {
             work.phase = Phase::Noting(None);
+            self.place(work);
+        } else if self.free_slot().is_some_and(|index| self.ahead.is_idle(index)) {
+            self.start_in_slot(work);
+        } else {
+            self.give_ahead(work);
         }
-        if let Some(index) = self.place(work).filter(|_| !once) {
+    }
+
+    /// Starts a Python task in a free slot; where there is none it goes back.
+    pub(super) fn start_in_slot(&mut self, work: Work) {
+        if let Some(index) = self.place(work) {
             self.start_python(index);
         }
     }
@@ -39,6 +44,11 @@ impl Engine {
         } else if let Some(index) = self.place(work) {
             self.start_command(index, &arguments);
         }
+    }
+
+    /// Something is about to start for good.
+    pub(super) fn has_to_note(&self) -> bool {
+        self.slots.iter().flat_map(|slot| &slot.work).any(|work| matches!(work.phase, Phase::Noting(_)))
     }
 
     /// Has Redis note what is about to start for good, and starts it.

@@ -2,6 +2,7 @@
 
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
+use super::flight::Flight;
 use super::lanes::sorted;
 use super::ring::Echo;
 use crate::broker::{Action, Filing, Looked, Room, Rung, Step, StepReply};
@@ -23,11 +24,10 @@ impl Engine {
         !self.outbox.is_empty() && !self.hands_back()
     }
 
-    /// Settles what has ended and claims for the free slots, in one exchange.
+    /// Sends what has ended and asks for what free slots can take, in one exchange, and waits for the answer if a slot does.
     pub(super) async fn step(&mut self) -> Result<(), Trouble> {
+        let (slots, room) = (self.free().min(WANT_MAX), self.ahead_room());
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
-        let slots = if claims { self.free().min(WANT_MAX) } else { 0 };
-        let want = if claims { (slots + self.ahead_room()).min(WANT_MAX) } else { 0 };
         let look = self.reach();
         if self.claiming != Claiming::Yes {
             // What was seen stays where it is, for others.
@@ -42,22 +42,22 @@ impl Engine {
             Action::Front(_) => u64::MAX - settlement.sequence,
             _ => 0,
         });
-        let Engine { exchange, gaze, naming, rates, registry, .. } = self;
-        let Some(connection) = &mut exchange.connection else { return Ok(()) };
+        // There may be more than one script call can take. While some of it goes to the front, nothing is claimed from behind.
+        let batch = self.outbox.len().min(MAX_SETTLEMENTS);
+        let rest = &self.outbox[batch..];
+        let claims = claims && !rest.iter().any(|settlement| matches!(settlement.action, Action::Front(_)));
+        let (slots, want) = if claims { (slots, (slots + room).min(WANT_MAX)) } else { (0, 0) };
+        let Engine { exchange, gaze, naming, .. } = self;
+        let Some(connection) = &exchange.connection else { return Ok(()) };
         let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
         if idle && !self.ahead.releases() {
             return Ok(());
         }
         let (holds, releases) = self.ahead.holds();
-        // After an outage there may be more than one script call can take.
-        let batch = self.outbox.len().min(MAX_SETTLEMENTS);
         let at_hand = std::mem::take(&mut gaze.at_hand);
-        let rung = if look > 0 {
-            gaze.later = None;
-            std::mem::take(&mut gaze.rung)
-        } else {
-            Rung::Everywhere // not asked for
-        };
+        // What rings from here on is for the next step.
+        self.look &= want == 0;
+        let rung = if look > 0 { gaze.look() } else { Rung::Everywhere }; // not asked for
         // Where something was seen that is not filed yet, there is more.
         let known = at_hand.is_empty() && self.filings.is_empty() && exchange.watching;
         let rung = if known { rung } else { Rung::Everywhere };
@@ -81,34 +81,31 @@ impl Engine {
             holds: &holds,
             releases: &releases,
         };
-        // What is at hand of a long list is read while Redis files what came before it.
-        let keys = &exchange.keys;
-        let read = async {
-            tokio::task::yield_now().await; // until the call is sent
-            let mut room = Room::default();
-            at_hand.into_iter().map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen, &mut room)).unzip()
-        };
-        let (reply, (read, mut rest)): (_, (Vec<Option<Filing>>, Vec<Looked>)) =
-            tokio::join!(exchange.stepper.call(connection, &step), read);
-        let reply = reply?.ok_or(Trouble::LeaseLost)?;
-        for settlement in self.outbox.drain(..batch).filter(|settlement| settlement.action != Action::Store) {
-            self.tally.end(settlement.sequence, Instant::now());
-        }
+        let answer = Box::pin(exchange.stepper.send(connection, &step));
+        let settlements = self.outbox.drain(..batch).collect();
+        let events = self.outbox.is_empty().then(|| self.events.so_far());
+        self.flight = Some(Flight { answer, settlements, want, slots, look, events, holds });
+        self.ahead.sent();
+        self.send().await?;
+        self.read(at_hand);
+        if slots > 0 || !self.may_fly() { self.await_answer().await } else { Ok(()) }
+    }
+
+    /// Reads what is at hand of long lists, while Redis files what came before it.
+    fn read(&mut self, at_hand: Vec<Looked>) {
+        let Engine { exchange, naming, rates, registry, .. } = self;
+        let (keys, mut room) = (&exchange.keys, Room::default());
+        let read = at_hand.into_iter().map(|seen| sorted(keys, naming, rates, registry.as_ref(), seen, &mut room));
+        let (read, mut rest): (Vec<Option<Filing>>, Vec<Looked>) = read.unzip();
         // Lists for which there was no room are the first next time.
         let full = read.iter().position(Option::is_none).unwrap_or(0);
         rest.rotate_left(full);
         self.gaze.at_hand = rest.into_iter().filter(|rest| !rest.messages.is_empty()).collect();
         self.filings = read.into_iter().flatten().collect();
-        self.ahead.stepped(holds);
-        // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
-        if exchange.revoked.is_behind(reply.revoked) {
-            exchange.revoked.catch_up(connection).await?;
-        }
-        self.stepped(reply, want, look);
-        Ok(())
     }
 
-    fn stepped(&mut self, reply: StepReply, want: usize, look: usize) {
+    /// What a step has answered that wanted and looked at so many, and claimed for so many slots.
+    pub(super) fn stepped(&mut self, reply: StepReply, want: usize, slots: usize, look: usize) {
         self.forget(&reply.refused);
         let exchange = &mut self.exchange;
         exchange.clock = (reply.now, Instant::now());
@@ -121,12 +118,13 @@ impl Engine {
         }
         if want > 0 {
             exchange.looked = true;
-            self.look = reply.claims.len() == want;
+            let all = reply.claims.len() == want;
+            self.look |= all;
             if let Some(budget) = &mut self.budget {
                 budget.backlog = reply.behind > 0;
             }
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
-            exchange.full_steps = if self.look && quick { exchange.full_steps + 1 } else { 0 };
+            exchange.full_steps = if all && quick { exchange.full_steps + 1 } else { 0 };
         }
         self.gaze.echo = Echo::of(&reply.claims, Instant::now());
         let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
@@ -144,6 +142,7 @@ impl Engine {
         if !reply.lost.is_empty() {
             tracing::debug!(claims = ?reply.lost, "already settled, or taken over by others");
         }
+        self.ahead.in_line = reply.claims.len() > slots;
         for (claim, waited) in reply.claims.into_iter().zip(reply.waits) {
             self.dispatch(claim, waited, reply.now);
         }

@@ -252,7 +252,7 @@ impl Owner {
             holds: &self.holds,
             releases: &self.releases,
         };
-        let reply = self.stepper.call(&mut self.connection, &step).await?;
+        let reply = self.stepper.call(&self.connection, &step).await?;
         if let Some(reply) = &reply {
             self.sequence += reply.claims.len() as u64;
             self.cursor = reply.cursor;
@@ -320,7 +320,7 @@ impl Owner {
     /// Settles what a dead owner held.
     pub async fn settle_for(&mut self, owner: &str, settlements: &[Settlement]) -> StepReply {
         let step = Step::settling(owner, settlements);
-        self.stepper.call(&mut self.connection, &step).await.unwrap().unwrap()
+        self.stepper.call(&self.connection, &step).await.unwrap().unwrap()
     }
 
     /// What it holds, by its own asking.

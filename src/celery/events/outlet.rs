@@ -25,6 +25,8 @@ struct Backlog {
     bytes: usize,
     /// So many of the first may go out; the others tell of ends that Redis doesn't know yet.
     released: usize,
+    /// How many were ever put in.
+    added: u64,
     dropped: u64,
 }
 
@@ -32,16 +34,23 @@ impl Outlet {
     /// Adds the event of a task. It does not go out before it is released.
     pub fn put(&self, event: String) {
         let mut backlog = self.backlog.borrow_mut();
-        backlog.bytes += event.len();
+        (backlog.bytes, backlog.added) = (backlog.bytes + event.len(), backlog.added + 1);
         backlog.events.push_back(event);
         backlog.bound();
     }
 
-    /// What was put in so far may go out.
-    pub fn release(&self) {
+    /// How many were put in so far, for [`Outlet::release`].
+    pub fn added(&self) -> u64 {
+        self.backlog.borrow().added
+    }
+
+    /// The first so many that were put in may go out.
+    pub fn release(&self, first: u64) {
         let mut backlog = self.backlog.borrow_mut();
-        if backlog.released < backlog.events.len() {
-            backlog.released = backlog.events.len();
+        let gone = backlog.added - backlog.events.len() as u64;
+        let released = usize::try_from(first.saturating_sub(gone)).unwrap_or(usize::MAX);
+        if backlog.released < released {
+            backlog.released = released;
             self.bell.notify_one();
         }
     }
@@ -125,8 +134,9 @@ mod tests {
         let outlet = Outlet::default();
         (0..BATCH + 1).for_each(|number| outlet.put(numbered(number)));
         assert!(outlet.take().is_empty());
-        outlet.release();
+        let first = outlet.added();
         outlet.put(numbered(BATCH + 1));
+        outlet.release(first);
         let first = outlet.take();
         assert_eq!((first.len(), first[0].as_str()), (BATCH, numbered(0).as_str()));
         outlet.put_back(first.clone());
@@ -141,7 +151,7 @@ mod tests {
         let (fit, more) = (KEPT / 1024, 250);
         for number in 0..fit + more {
             outlet.put(numbered(number));
-            outlet.release();
+            outlet.release(outlet.added());
             if number == fit / 2 {
                 let taken = outlet.take();
                 outlet.put_back(taken);

@@ -83,6 +83,13 @@ impl Inbox {
         sequences
     }
 
+    /// Whether the runner of this slot waits on its own channel; it looks there before it looks here.
+    pub fn waits(&self, slot: usize) -> bool {
+        let mut number = [0; 8];
+        let read = pread(&self.table, &mut number, 8 * slot as u64);
+        read == Ok(8) && u64::from_ne_bytes(number) == 0
+    }
+
     /// What the runners of the first so many slots do. If the table can't be read nobody is known to do anything.
     pub fn doings(&self, slots: usize) -> Vec<Doing> {
         let mut table = vec![0; 8 * slots.min(SLOTS)];
