@@ -93,14 +93,14 @@ class Sizes:
     alone: int = 20_000
     alone_stock: int = 5_000
     alone_repeat: int = 7
-    # Few messages, many messages, tasks.
-    cost: tuple = (1000, 1_000_000, 4000)
+    # Few messages, many messages, many tenants, tasks.
+    cost: tuple = (1000, 1_000_000, 100_000, 8000)
 
 
 QUICK = Sizes(
     1500, 1500, 1, 1, pickups=20, turns=1, memory_repeat=1, idle_seconds=2.0, startups=1, delayed=5000,
     delayed_intake=500, delayed_at_once=1000, delayed_tasks=50, delayed_stock=500, quiet_bulk=400, quiet_seconds=2.0, million=20_000, newcomers=2, newcomer_seconds=2.0, share_seconds=2.0, alone=1500,
-    alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 200), kills=2, enqueued=2000, enqueued_stock=100, commands=200,
+    alone_stock=1500, alone_repeat=1, cost=(1000, 10_000, 2000, 400), kills=2, enqueued=2000, enqueued_stock=100, commands=200,
     builtin=3000, growth=1500, growth_waiting=(1500, 3000), growth_tenants=(10, 300),
     growth_payloads=((100, 600), (20_000, 600)), growth_processes=(1, 2),
 )

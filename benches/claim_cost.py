@@ -1,14 +1,19 @@
 """What a claim costs the server, by what waits: microseconds for each task, and the longest single call.
 
 It calls the real scripts as a worker does, from one process. For each size of a step there are two figures: time in
-scripts by the server's own clock (INFO commandstats), and CPU time of the server, reading and answering included. The
-longest calls are by CPU time, so that what else the machine does is no part of it.
+scripts by the server's own clock (INFO commandstats), and CPU time of the server's thread, reading and answering included. The
+longest calls are by CPU time, so that what else the machine does is no part of it; what Redis does ten times a second by
+itself is (a millisecond of moving keys into a larger table, while there is one).
+
+All sizes are there at once, each in a server of its own, and are measured by turns: their ratios don't depend on the machine's
+mood. What was claimed is filed anew, so that as much waits all the time.
 """
 import uuid
+from contextlib import ExitStack
 
 from harness import ROOT
 from harness.redis_server import RedisServer
-from probes import cpu_seconds
+from probes import thread_seconds
 
 SCRIPTS = ROOT / "src" / "broker" / "scripts"
 QUEUES = [f"queue_{number}" for number in range(20)]
@@ -39,9 +44,9 @@ class Owner:
     def call(self, script, lists, *arguments):
         """One call with what all scripts expect."""
         keys = ["unacked", "unacked_index", *(f"fairstalk:{name}" for name in SHARED), "fairstalk:claims:o", *lists]
-        before = cpu_seconds(self.pid)
+        before = thread_seconds(self.pid)
         reply = self.client.evalsha(self.scripts[script], len(keys), *keys, "", "o", *arguments)
-        spent = cpu_seconds(self.pid) - before
+        spent = thread_seconds(self.pid) - before
         self.spent, self.longest = self.spent + spent, max(self.longest, spent)
         return reply
 
@@ -66,15 +71,20 @@ class Owner:
         """Into lanes, 200 at a time; each tenant has a queue, as users have, and its messages are mixed with others'."""
         each = messages // tenants
         for number, queue in enumerate(QUEUES):
-            flows = [f"t:{tenant}" for tenant in range(number, tenants, len(QUEUES))]
-            line = flows * each
-            while line:
-                kinds, length = set(), 0
-                while length < min(LOOK, len(line)) and len(kinds | {line[length]}) <= KINDS:
-                    kinds.add(line[length])
-                    length += 1
-                self.file_batch(queue, line[:length])
-                line = line[length:]
+            self.file_line(queue, [f"t:{tenant}" for tenant in range(number, tenants, len(QUEUES))] * each)
+
+    def file_line(self, queue, line):
+        """As many of it at a time as one call files."""
+        first = 0
+        while first < len(line):
+            kinds, length = set(), 0
+            for flow in line[first:first + LOOK]:
+                kinds.add(flow)
+                if len(kinds) > KINDS:
+                    break
+                length += 1
+            self.file_batch(queue, line[first:first + length])
+            first += length
 
     def file_batch(self, queue, line):
         """Messages of these flows, the oldest first."""
@@ -86,38 +96,81 @@ class Owner:
         self.step(filing=(1, queue, len(batch), batch[0][-64:], batch[-1][-64:], len(place), *shares, whose))
 
 
+#: Turns in which the tasks of a size are measured.
+ROUNDS = 4
+
+
 def measure(app, sizes, say):
-    """Few and many messages, few and many tenants; `app` is not needed."""
-    few, many, tasks = sizes.cost
-    figures = []
-    with RedisServer() as server:
-        for messages, tenants in [(few, 10), (many, 10), (many // 10, many // 10), (many, many // 10)]:
-            figures.append({"messages": messages, "tenants": tenants, **one_size(server, messages, tenants, tasks)})
-            say(f"cost: {messages} messages of {tenants} tenants")
-    return figures
+    """Few and many messages of ten tenants; few and many tenants of as many messages. `app` is not needed."""
+    few, many, tenants, tasks = sizes.cost
+    points = [(few, 10), (many, 10), (tenants, 10), (tenants, max(10, tenants // 100)), (tenants, tenants)]
+    with ExitStack() as servers:
+        places = []
+        for messages, of in points:
+            places.append(Place(servers.enter_context(RedisServer()), messages, of))
+            say(f"cost: {messages} messages of {of} tenants are filed")
+        for number in range(ROUNDS):
+            for place in places:
+                for batch in BATCHES:
+                    place.turn(batch, max(1, tasks // ROUNDS // batch))
+            say(f"cost: round {number + 1} of {ROUNDS}")
+        figures = [place.figures() for place in places]
+    return {"sizes": figures, "growth": growth(figures)}
 
 
-def one_size(server, messages, tenants, tasks):
-    """Microseconds a task by size of a step; milliseconds of the longest step, filing and pouring back."""
-    owner = Owner(server)
-    owner.forget()
-    owner.file(messages, tenants)
-    filing, longest, costs, waiting = owner.forget(), 0.0, [], messages
-    for batch in BATCHES:
-        steps = min(tasks, waiting // 4) // batch
+def growth(figures):
+    """How much dearer a task is with most messages, and with most tenants, than with fewest: by size of a step."""
+
+    def ratios(least, most):
+        return [other["script_usec"] / one["script_usec"] for one, other in zip(least["steps"], most["steps"])]
+
+    return {"messages": ratios(figures[0], figures[1]), "tenants": ratios(figures[2], figures[-1])}
+
+
+class Place:
+    """So many messages of so many tenants, in a server of their own."""
+
+    def __init__(self, server, messages, tenants):
+        self.owner, self.messages, self.tenants = Owner(server), messages, tenants
+        self.owner.forget()
+        self.owner.file(messages, tenants)
+        self.filing, self.longest = self.owner.forget(), 0.0
+        self.costs = {batch: [0, 0.0, 0.0] for batch in BATCHES}  # tasks, seconds in scripts, CPU seconds
+
+    def turn(self, batch, steps):
+        """So many steps that settle and claim so many each; then as much waits as before."""
+        owner, claimed = self.owner, []
+        steps = min(steps, self.messages // 2 // batch)
         owner.step(batch, LOOK)
+        claimed += owner.held
         owner.client.config_resetstat()
         owner.forget()
         for _ in range(steps):
             assert len(owner.step(batch, LOOK)[4]) == 5 * batch
-        script = owner.client.info("commandstats")["cmdstat_evalsha"]["usec"]
-        taken = steps * batch
-        costs.append({"batch": batch, "script_usec": script / taken, "cpu_usec": owner.spent * 1e6 / taken})
-        longest = max(longest, owner.forget())
+            claimed += owner.held
+        calls = owner.client.info("commandstats")["cmdstat_evalsha"]
+        assert calls["calls"] == steps
+        costs = self.costs[batch]
+        self.costs[batch] = [costs[0] + steps * batch, costs[1] + calls["usec"] / 1e6, costs[2] + owner.spent]
+        self.longest = max(self.longest, owner.forget())
         owner.step()
-        waiting -= (steps + 1) * batch
-    owner.forget()
-    while owner.call("leave", [], LOOK, 0)[0] > 0:
-        pass
-    assert sum(owner.client.llen(queue) for queue in QUEUES) == waiting
-    return {"steps": costs, "step_ms": longest, "filing_ms": filing, "leaving_ms": owner.forget()}
+        queues = {}
+        for _, flow in claimed:
+            queues.setdefault(QUEUES[int(flow[2:]) % len(QUEUES)], []).append(flow.decode())
+        for queue, line in queues.items():
+            owner.file_line(queue, line)
+        self.filing = max(self.filing, owner.forget())
+
+    def figures(self):
+        """Microseconds a task by size of a step; milliseconds of the longest step, filing and pouring back, which is done now."""
+        owner = self.owner
+        owner.forget()
+        while owner.call("leave", [], LOOK, 0)[0] > 0:
+            pass
+        assert sum(owner.client.llen(queue) for queue in QUEUES) == self.messages
+        steps = [
+            {"batch": batch, "script_usec": seconds * 1e6 / tasks, "cpu_usec": cpu * 1e6 / tasks}
+            for batch, (tasks, seconds, cpu) in self.costs.items()
+        ]
+        longest = {"step_ms": self.longest, "filing_ms": self.filing, "leaving_ms": owner.forget()}
+        return {"messages": self.messages, "tenants": self.tenants, "steps": steps, **longest}

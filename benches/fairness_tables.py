@@ -83,7 +83,10 @@ def alone(figures):
 
 
 def cost(figures):
-    """Costs of claims."""
+    """Costs of claims, and how they grow."""
+    growth = None
+    if isinstance(figures, dict):  # not so in older lines of the history
+        figures, growth = figures["sizes"], figures["growth"]
     sizes = [step["batch"] for step in figures[0]["steps"]]
     head = ["messages", "tenants", *(f"us a task, {size} a step: script / CPU" for size in sizes)]
     head += ["longest step, ms", "longest filing, ms", "longest pouring back, ms"]
@@ -92,7 +95,19 @@ def cost(figures):
         steps = [f"{number(step['script_usec'])} / {number(step['cpu_usec'])}" for step in of["steps"]]
         longest = [number(of[name]) for name in ("step_ms", "filing_ms", "leaving_ms")]
         rows.append([number(of["messages"]), number(of["tenants"]), *steps, *longest])
-    return table(head, *rows)
+    return table(head, *rows) + (f"\n\n{cost_growth(figures, growth, sizes)}" if growth else "")
+
+
+def cost_growth(figures, growth, sizes):
+    """The ratios the targets speak of."""
+    span = {
+        "messages": f"{number(figures[0]['messages'])} to {number(figures[1]['messages'])} waiting messages",
+        "tenants": f"{number(figures[2]['tenants'])} to {number(figures[-1]['tenants'])} waiting tenants",
+    }
+    rows = [[f"from {span[what]}", *(f"{ratio:.2f}" for ratio in growth[what]), "<= 1.5"] for what in span]
+    longest = max(of[name] for of in figures for name in ("step_ms", "filing_ms", "leaving_ms"))
+    head = ["time in scripts of a task grows by", *(f"{size} a step" for size in sizes), "target"]
+    return table(head, *rows) + f"\n\nThe longest call of all: {number(longest)} ms (target: 2)."
 
 
 PARTS = {"quiet": quiet, "million": million, "newcomer": newcomer, "share": share, "alone": alone, "cost": cost}

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// So many times of that nothing is claimed ahead when there was a message that has to wait for a slot.
+/// For so many times what a short task may take nothing is claimed ahead after a message that has to wait for a slot.
 const DECLINED: u32 = 250;
 
 /// So many looks at the runners, with all that they have said heard in between, show that none of them has a task.

@@ -16,13 +16,18 @@ async fn counted(
 ) -> (StepReply, Calls) {
     stage.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let reply = owner.one_step(want, settlements, filings).await.unwrap().unwrap();
+    (reply, commands(stage).await)
+}
+
+/// What was called since `CONFIG RESETSTAT`.
+async fn commands(stage: &mut Stage) -> Calls {
     let stats: String = stage.ask(&["INFO", "commandstats"]).await;
     let calls = stats.lines().filter_map(|line| {
         let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
         let count = figures.split(',').next()?.parse().ok()?;
         (!name.starts_with("config") && name != "info").then(|| (name.to_owned(), count))
     });
-    (reply, calls.collect())
+    calls.collect()
 }
 
 fn calls(expected: &[(&str, u64)]) -> Calls {
@@ -119,6 +124,46 @@ async fn many_tenants_cost_no_more_than_few() {
             assert_eq!(found, calls(&expected), "{batch} of {tenants}");
             owner.settle(&acks(&reply.claims)).await;
         }
+    }
+}
+
+/// Who comes with one message and is gone with it: out of the line when it is claimed, forgotten when it has ended.
+#[tokio::test]
+async fn a_tenant_of_one_message_costs_no_more_than_that() {
+    for tenants in [100, 5000] {
+        let mut stage = Stage::new(&["q"]).await;
+        let mut owner = owner(&stage).await;
+        fill(&mut stage, &mut owner, tenants, 1).await;
+        let claims = owner.claim(16).await;
+        let (reply, found) = counted(&mut stage, &mut owner, 16, &acks(&claims), &[]).await;
+        assert_eq!(reply.claims.len(), 16);
+        let mut expected = vec![("evalsha", 1), ("time", 1), ("zrange", 2), ("exists", 1)];
+        expected.extend([("hmget", 3), ("hdel", 3), ("zrem", 2)]);
+        expected.extend([("rpop", 16), ("hset", 3), ("zadd", 1)]);
+        assert_eq!(found, calls(&expected), "{tenants} tenants");
+        owner.settle(&acks(&reply.claims)).await;
+        assert_eq!(stage.census().await.tenants().len(), tenants - 32);
+    }
+}
+
+/// However many are to be poured back, and have been.
+#[tokio::test]
+async fn each_call_that_pours_back_is_as_short_as_any() {
+    for (tenants, each, portion) in [(40, 3, 30), (6000, 1, 34)] {
+        let mut stage = Stage::new(&["q"]).await;
+        let mut owner = owner(&stage).await;
+        fill(&mut stage, &mut owner, tenants, each).await;
+        let (mut count, mut left) = (0, 1);
+        while left > 0 {
+            stage.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+            left = stage.leave_once("o", 200).await;
+            count += 1;
+            let found = commands(&mut stage).await;
+            // One for each lane; for each list, and for what is known of all, a fixed number.
+            assert!(found["lpop"] <= portion && found.values().sum::<u64>() <= portion + 40, "{found:?}");
+        }
+        assert!(count * portion <= (tenants as u64) + 2 * portion, "{count} calls");
+        assert_eq!(stage.census().await.list("q").len(), tenants * each);
     }
 }
 
