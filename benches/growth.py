@@ -1,4 +1,5 @@
-"""No-op tasks per second by what grows: waiting messages, waiting tenants, payload, worker processes.
+"""No-op tasks per second by what grows: waiting messages, waiting tenants, payload, worker processes; of payloads those of a
+stock worker, too.
 
 Each point is a run of its own. Counted are the tasks that end between the first second after READY, or the first tenth of the
 messages, and a number of seconds after that, or the last tenth: so many messages may wait that nobody would like to wait for all.
@@ -8,17 +9,17 @@ from itertools import cycle, islice
 
 import probes
 from messages import CHUNK, IN_LANES, Template, fill, users_of_queues
-from systems import Daemon, stage
+from systems import Daemon, Stock, stage
 
 LOOK_EVERY = 0.01
 PATIENCE = 300.0
 
 
 def measure(app, sizes, say):
-    """Four rows of points: (what there is of it, tasks per second)."""
+    """Rows of points: (what there is of it, tasks per second)."""
     from bench.tasks import noop
 
-    rows = {"waiting": [], "tenants": [], "payload": [], "processes": []}
+    rows = {"waiting": [], "tenants": [], "payload": [], "payload_stock": [], "processes": []}
 
     def point(row, amount, system, put):
         with stage(system, app) as setting:
@@ -33,7 +34,8 @@ def measure(app, sizes, say):
     for tenants in sizes.growth_tenants:
         point("tenants", tenants, Daemon(), lambda client, n=tenants: len(fill(client, noop, max(few, 2 * n), range(1, n + 1))))
     for size, count in sizes.growth_payloads:
-        point("payload", size, Daemon(), lambda client, s=size, n=count: loads(client, s, n))
+        for row, system in (("payload", Daemon()), ("payload_stock", Stock())):
+            point(row, size, system, lambda client, s=size, n=count: loads(client, s, n))
     for processes in sizes.growth_processes:
         point("processes", processes, Daemon(processes, 2), lambda client: len(fill(client, noop, few)))
     return rows

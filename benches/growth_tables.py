@@ -7,6 +7,8 @@ ROWS = {
     "payload": ("bytes of arguments", "bytes of arguments"),
     "processes": ("worker processes", "worker processes, two slots each"),
 }
+#: The same of a stock worker, where it was measured.
+STOCK = "_stock"
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 960, 320, 70, 70, 60, 26
 STYLE = """
 text { font: 13px system-ui, -apple-system, "DejaVu Sans", sans-serif; fill: #24292f }
@@ -18,14 +20,32 @@ text { font: 13px system-ui, -apple-system, "DejaVu Sans", sans-serif; fill: #24
 """
 
 
+#: Only in a picture with points of a stock worker.
+STOCK_STYLE = """
+.stock { stroke: #8c959f; stroke-width: 2; stroke-dasharray: 5 4; fill: none } circle.stock { fill: #8c959f; stroke: none }
+"""
+
+
 def growth(rows):
-    """Each row with the share of its first point."""
-    made = []
+    """Each row with the share of its first point; behind it, where that was measured, the same of a stock worker."""
+    made, heads = [], ["no-op tasks, 2x2", "tasks per second", "of the first of its kind"]
+    beside = any(row + STOCK in rows for row in ROWS)
+    if beside:
+        heads += ["stock Celery", "of the first of its kind"]
     for row, (title, _) in ROWS.items():
-        first = rows[row][0][1]
-        for amount, rate in rows[row]:
-            made.append([f"{amount:,} {title}", number(rate), f"{100 * rate / first:.0f} %"])
-    return table(["no-op tasks, 2x2", "tasks per second", "of the first of its kind"], *made)
+        stock = rows.get(row + STOCK, [])
+        for place, (amount, rate) in enumerate(rows[row]):
+            made.append([f"{amount:,} {title}", number(rate), share(rows[row], rate)])
+            if beside and stock:
+                made[-1] += [number(stock[place][1]), share(stock, stock[place][1])]
+            elif beside:
+                made[-1] += ["", ""]
+    return table(heads, *made)
+
+
+def share(points, rate):
+    """Of the first point."""
+    return f"{100 * rate / points[0][1]:.0f} %"
 
 
 def short(amount):
@@ -48,7 +68,7 @@ def svg(rows):
 
     made = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Tasks per second by what grows">',
-        f"<style>{STYLE}</style>", f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
+        f"<style>{STYLE}{STOCK_STYLE if any(row + STOCK in rows for row in ROWS) else ''}</style>", f'<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>',
         f'<text class="title" x="{LEFT}" y="26">No-op tasks per second, by what grows</text>',
     ]
     made += [f'<text x="{LEFT - 8}" y="{y(rate) + 4.5:g}" text-anchor="end">{rate:,}</text>' for rate in range(0, top + 1, step)]
@@ -57,7 +77,15 @@ def svg(rows):
         made.append(f'<text class="panel" x="{left:g}" y="{TOP - 12}">{title}</text>')
         made += [f'<path class="grid" d="M{left:g} {y(rate)}h{width:g}"/>' for rate in range(0, top + 1, step)]
         points = rows[row]
-        spots = [(round(left + width * (place + 0.5) / len(points), 1), y(rate)) for place, (_, rate) in enumerate(points)]
+
+        def spots_of(points):
+            return [(round(left + width * (place + 0.5) / len(points), 1), y(rate)) for place, (_, rate) in enumerate(points)]
+
+        if stock := rows.get(row + STOCK):
+            made.append('<path class="stock" d="M' + "L".join(f"{x} {height}" for x, height in spots_of(stock)) + '"/>')
+            made += [f'<circle class="stock" cx="{x}" cy="{height}" r="4"/>' for x, height in spots_of(stock)]
+            made.append(f'<text x="{left + width - 4:g}" y="{TOP + 14}" text-anchor="end">dashed: stock Celery</text>')
+        spots = spots_of(points)
         made.append('<path class="line" d="M' + "L".join(f"{x} {height}" for x, height in spots) + '"/>')
         for (x, height), (amount, _) in zip(spots, points):
             made.append(f'<circle cx="{x}" cy="{height}" r="4"/>')

@@ -18,6 +18,7 @@ pub mod kept;
 pub mod keys;
 pub mod lease;
 pub mod letter;
+mod look;
 pub mod minute;
 pub mod pause;
 pub mod pickup;

@@ -99,6 +99,7 @@ fn decode(reply: Vec<Value>, keys: &Keys, wanted: &PickUp<'_>) -> Option<StepRep
         waits: vec![0.0; claims.len()],
         claims,
         looked: Vec::new(),
+        counted: Vec::new(),
         turn: None,
         revoked,
         epoch: u64::try_from(epoch).ok(),

@@ -40,6 +40,8 @@ pub struct StepReply {
     pub waits: Vec<f64>,
     /// What is new in the lists, still there.
     pub looked: Vec<Looked>,
+    /// Lists of which so many messages may be looked at that the script didn't show.
+    pub(super) counted: Vec<(Rc<str>, i64)>,
     /// Milliseconds until a list can be looked at that another worker is busy with.
     pub turn: Option<u64>,
     /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
@@ -92,11 +94,17 @@ pub(super) fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         sequence += 1;
     }
     let looked: Vec<Vec<Value>> = Vec::from_redis_value(looked).ok()?;
+    let mut counted = Vec::new();
     let looked = looked.into_iter().map(|seen| {
-        let mut seen = seen.into_iter();
-        let list = String::from_redis_value(seen.next()?).ok()?.into();
+        let mut seen = seen.into_iter().peekable();
+        let list: Rc<str> = String::from_redis_value(seen.next()?).ok()?.into();
+        if let Some(&Value::Int(count)) = seen.peek() {
+            counted.push((Rc::clone(&list), count));
+            return Some(Looked { list, messages: Vec::new() });
+        }
         Some(Looked { list, messages: seen.map(bytes).collect::<Option<_>>()? })
     });
+    let looked = looked.collect::<Option<_>>()?;
     Some(StepReply {
         now: i64::from_redis_value(now).ok()?,
         next_due: (next_due >= 0).then_some(next_due),
@@ -104,7 +112,8 @@ pub(super) fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         lost: Vec::from_redis_value(lost).ok()?,
         claims,
         waits,
-        looked: looked.collect::<Option<_>>()?,
+        looked,
+        counted,
         turn: u64::try_from(turn).ok(),
         revoked: i64::from_redis_value(revoked).ok()?,
         epoch: u64::try_from(epoch).ok(),

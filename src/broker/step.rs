@@ -2,6 +2,7 @@
 
 use super::connection::unexpected;
 use super::filing::granted;
+use super::look::show;
 use super::reply::{StepReply, bytes, decode};
 use super::rung::Rung;
 use super::script::{call, script};
@@ -106,6 +107,8 @@ pub struct Step<'a> {
     pub at_hand: &'a [(Rc<str>, usize)],
     /// How many messages to look at; with 0 the lists are left alone.
     pub look: usize,
+    /// Messages are so large that a round trip more costs less than to have the script show them.
+    pub large: bool,
     /// Where to look.
     pub rung: &'a Rung,
     /// Whether messages may be claimed unseen while no tenant waits; where somebody is limited they never are.
@@ -133,6 +136,7 @@ impl<'a> Step<'a> {
             filings: &[],
             at_hand: &[],
             look: 0,
+            large: false,
             rung: &Rung::Everywhere,
             unseen: false,
             expected: 0.0,
@@ -200,23 +204,26 @@ impl Stepper {
             let script = connection.sorted(invocation.invoke_async(&mut redis));
             // Sent in this order, and answered in it.
             let (reply, shown) = tokio::join!(script, behind.look(&mut same));
-            let (reply, shown): (Vec<Value>, _) = (reply?, shown?);
+            let (reply, mut shown): (Vec<Value>, _) = (reply?, shown?);
             if reply.is_empty() {
                 return Ok(None);
             }
-            let reply = decode(reply, first).map(|reply| reply.with(shown));
-            reply.map(Some).ok_or_else(|| unexpected(&connection.address, "step"))
+            let mut reply = decode(reply, first).ok_or_else(|| unexpected(&connection.address, "step"))?;
+            shown.extend(show(&mut same, std::mem::take(&mut reply.counted)).await?);
+            Ok(Some(reply.with(shown)))
         }
     }
 
     fn invocation(&self, connection: &Connection, step: &Step<'_>) -> ScriptInvocation<'static> {
+        let look = i64::try_from(step.look).unwrap_or(i64::MAX);
         let mut invocation = call(self.script, &self.keys, step.owner);
         for queue in &self.keys.queues {
             invocation.key(self.keys.list(queue));
         }
         invocation.arg(step.sequence).arg(step.want).arg(step.cursor);
         invocation.arg(connection.database).arg(self.results_db).arg(step.connection.unwrap_or(0));
-        invocation.arg(step.look).arg(u8::from(step.unseen && self.allows_unseen())).arg(step.expected);
+        invocation.arg(if step.large { -look } else { look });
+        invocation.arg(u8::from(step.unseen && self.allows_unseen())).arg(step.expected);
         invocation.arg(self.policy.reserved_slots()).arg(step.slots);
         invocation.arg(step.settlements.len());
         for settlement in step.settlements {

@@ -1,6 +1,7 @@
 //! How much memory tasks use, and what bounds it: a cgroup for each where the daemon may make some ([`cgroup`]), else a
 //! look at `/proc` now and then ([`usage`]).
 
+pub mod allocator;
 pub mod cgroup;
 pub mod usage;
 

@@ -1,9 +1,7 @@
 //! The envelope kombu puts around a task (`kombu/transport/virtual/base.py`), protocol 2 and 1.
 
 use super::object::Object;
-use super::{Malformed, body};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::{Malformed, body, octets};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -139,11 +137,31 @@ impl Message {
     /// # Errors
     /// [`Malformed::Base64`].
     pub fn body(&self) -> Result<Cow<'_, [u8]>, Malformed> {
-        let text = self.text(&self.body);
+        let mut body = Vec::new();
         if self.base64 {
-            STANDARD.decode(text).map(Cow::Owned).map_err(Malformed::Base64)
+            self.append_body(&mut body)?;
+            return Ok(Cow::Owned(body));
+        }
+        Ok(Cow::Borrowed(self.bytes(&self.body)))
+    }
+
+    /// Most bytes that [`Message::append_body`] appends.
+    pub fn body_len(&self) -> usize {
+        let length = self.bytes(&self.body).len();
+        if self.base64 { length / 4 * 3 } else { length }
+    }
+
+    /// Puts the body behind what is there already. Nothing is appended if that fails.
+    ///
+    /// # Errors
+    /// [`Malformed::Base64`].
+    pub fn append_body(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
+        let bytes = self.bytes(&self.body);
+        if self.base64 {
+            octets::append(bytes, to).map_err(Malformed::Base64)
         } else {
-            Ok(Cow::Borrowed(text.as_bytes()))
+            to.extend_from_slice(bytes);
+            Ok(())
         }
     }
 
@@ -154,10 +172,14 @@ impl Message {
     }
 
     fn text<'a>(&'a self, text: &'a Text) -> &'a str {
+        // The ranges were taken from a text parsed as JSON, so they are UTF-8.
+        std::str::from_utf8(self.bytes(text)).unwrap_or_default()
+    }
+
+    fn bytes<'a>(&'a self, text: &'a Text) -> &'a [u8] {
         match text {
-            // The ranges were taken from a text parsed as JSON, so they are UTF-8.
-            Text::Part(range) => std::str::from_utf8(&self.raw[range.clone()]).unwrap_or_default(),
-            Text::Own(text) => text,
+            Text::Part(range) => &self.raw[range.clone()],
+            Text::Own(text) => text.as_bytes(),
         }
     }
 }
@@ -213,11 +235,15 @@ fn protocol_1(message: &mut Message, raw: &[u8], own_headers: &str) -> Result<()
         return Err(Malformed::Unreadable(format!("a protocol 1 body of type {}", message.content_type)));
     }
     let text = match &message.body {
-        Text::Part(range) => std::str::from_utf8(&raw[range.clone()]).unwrap_or_default(),
-        Text::Own(text) => text,
+        Text::Part(range) => &raw[range.clone()],
+        Text::Own(text) => text.as_bytes(),
     };
-    let body =
-        if message.base64 { STANDARD.decode(text).map_err(Malformed::Base64)? } else { text.as_bytes().to_vec() };
+    let mut body = Vec::new();
+    if message.base64 {
+        octets::append(text, &mut body).map_err(Malformed::Base64)?;
+    } else {
+        body.extend_from_slice(text);
+    }
     let (headers, body) = body::from_protocol_1(&body, own_headers)?;
     message.headers = serde_json::from_str(&headers).map_err(Malformed::Headers)?;
     message.headers_json = Text::Own(headers);

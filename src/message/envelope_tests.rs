@@ -1,4 +1,6 @@
 use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 const V2: &str = r#"{"body": "W1sxLCAyXSwge30sIHsiY2FsbGJhY2tzIjogbnVsbCwgImVycmJhY2tzIjogbnVsbCwgImNoYWluIjogbnVsbCwgImNob3JkIjogbnVsbH1d", "content-encoding": "utf-8", "content-type": "application/json", "headers": {"lang": "py", "task": "expapp.add", "id": "1-1", "shadow": null, "eta": null, "expires": null, "group": null, "retries": 2, "timelimit": [null, 1.5], "root_id": "1-1", "parent_id": null, "argsrepr": "(1, 2)"}, "properties": {"correlation_id": "1-1", "delivery_info": {"exchange": "", "routing_key": "queue_7"}, "priority": 0, "body_encoding": "base64", "delivery_tag": "f7"}}"#;
 

@@ -1,11 +1,12 @@
 //! Celery's messages as kombu writes them to Redis: envelope, headers, body. Pure.
 //!
-//! A message is parsed once; the large parts stay where they are, as ranges of the raw bytes.
+//! The envelope is parsed once by whoever claims it; the large parts stay where they are, as ranges of the raw bytes.
 
 pub mod body;
 pub mod compose;
 pub mod envelope;
 pub mod object;
+mod octets;
 pub mod rewrite;
 pub mod time;
 

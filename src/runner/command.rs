@@ -6,6 +6,7 @@
 use super::Exception;
 use super::leash::Program;
 use crate::config::CommandTask;
+use crate::memory::allocator;
 use crate::memory::cgroup::Leaf;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -115,7 +116,8 @@ fn spawn(task: &CommandTask, leaf: Option<&Leaf>) -> io::Result<(u32, Child)> {
     let ((input, stdin), (stdout, output), (stderr, errors)) = (pipe()?, pipe()?, pipe()?);
     let (stdin, stdout) = (Sender::from_owned_fd(stdin)?, Receiver::from_owned_fd(stdout)?);
     let stderr = Receiver::from_owned_fd(stderr)?;
-    let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    let own = env::vars_os().filter(|(name, value)| !allocator::is_ours(name, value));
+    let mut environment: BTreeMap<OsString, OsString> = own.collect();
     environment.extend(task.env.iter().map(|(name, value)| (name.into(), value.into())));
     let path = found(&task.command[0], environment.get(&OsString::from("PATH")))?;
     let pairs = environment.into_iter().map(|(mut name, value)| {

@@ -2,6 +2,7 @@
 //! put others in their place.
 
 use crate::config::{Config, Problems, Python};
+use crate::memory::allocator;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -42,6 +43,7 @@ impl Launcher {
         let worker = |number: u32| {
             let mut command = Command::new("/proc/self/exe");
             command.arg0("fairstalk:").arg("worker").arg(number.to_string());
+            allocator::set(&mut command);
             command
         };
         Self { worker: Box::new(worker), zygote }

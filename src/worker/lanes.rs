@@ -20,6 +20,9 @@ const LOOK_AHEAD: usize = 128;
 /// Bytes to look at in one step, about.
 const LOOK_BYTES: usize = 1 << 20;
 
+/// From so many bytes on a message is large: what a look at a megabyte costs more in a script is ten times a round trip.
+const LARGE: usize = 8192;
+
 /// Of a list that shows so many there is a backlog, of which some is filed while some is read.
 const LONG: usize = 100;
 
@@ -83,6 +86,11 @@ impl Gaze {
         // One at least: with a look the list stays this worker's.
         let reach = (LOOK_BYTES / self.size.max(1)).clamp(8, LOOK_MAX);
         reach.saturating_sub(at_hand.saturating_sub(reach)).max(1)
+    }
+
+    /// Whether messages are such that the script should not show them.
+    pub fn is_large(&self) -> bool {
+        self.size > LARGE
     }
 
     fn saw(&mut self, looked: &[Looked]) {

@@ -74,6 +74,7 @@ impl Engine {
             filings: &self.filings,
             at_hand: &counts,
             look,
+            large: gaze.is_large(),
             rung: &rung,
             unseen: true,
             expected: self.expected,

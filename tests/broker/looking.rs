@@ -26,9 +26,10 @@ async fn a_look_moves_nothing() {
     stage.push_to("b\x06\x163", &messages("n", 1)).await;
     let before = stage.census().await.lists;
     let mut owner = stage.owner("o").await;
-    for _ in 0..2 {
+    for large in [false, true, false] {
+        owner.large = large;
         let reply = look(&mut owner).await;
-        assert_eq!(seen(&reply), [("a", 3), ("b\x06\x163", 1)]);
+        assert_eq!(seen(&reply), [("a", 3), ("b\x06\x163", 1)], "shown by the script, or beside it");
         assert_eq!((&reply.looked[0].messages, reply.turn), (&all, None), "one's own turn keeps nobody out");
     }
     assert_eq!(stage.census().await.lists, before);

@@ -139,6 +139,7 @@ impl World {
                 settlements.push(settlement(claim, now, dice));
             }
         }
+        self.workers[at].owner.large = dice.bool();
         self.make(at, dice.usize(..4), settlements).await
     }
 

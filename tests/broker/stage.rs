@@ -77,6 +77,7 @@ impl Stage {
             number: 1,
             cursor: 0,
             unseen: true,
+            large: false,
             expected: 10.0,
             epoch: 0,
             slots: None,
@@ -167,6 +168,8 @@ pub struct Owner {
     pub delivery: Delivery,
     /// It claims unseen while no tenant waits.
     pub unseen: bool,
+    /// It looks beside the script.
+    pub large: bool,
     /// What a task is expected to take whose tenant has run none, ms.
     pub expected: f64,
     /// Number of the answer by which it says whose a message is.
@@ -242,6 +245,7 @@ impl Owner {
             filings,
             at_hand: &self.at_hand,
             look: 200,
+            large: self.large,
             rung: &self.rung,
             unseen: self.unseen,
             expected: self.expected,

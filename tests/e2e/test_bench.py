@@ -87,7 +87,8 @@ def test_quick_starts_and_growth(bench):
     assert set(figures["startup"]) == {"celery", "fairstalk", "without_python", "application", "replaced"}
     assert len(figures["startup"]["replaced"]["runs"]) == 2
     points = {row: [amount for amount, _ in of] for row, of in figures["growth"].items()}
-    assert points == {"waiting": [1500, 3000], "tenants": [10, 300], "payload": [100, 20_000], "processes": [1, 2]}
+    payloads = {"payload": [100, 20_000], "payload_stock": [100, 20_000]}
+    assert points == {"waiting": [1500, 3000], "tenants": [10, 300], **payloads, "processes": [1, 2]}
     assert all(rate > 0 for of in figures["growth"].values() for _, rate in of)
 
 
@@ -101,6 +102,11 @@ def test_the_picture_of_growth(bench_modules):
     picture = ElementTree.fromstring(growth_tables.svg(rows))
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 12
     assert growth_tables.growth(rows).count("\n") == 13
+    beside = {**rows, "payload_stock": [[10**place, 100 / place] for place in range(1, 4)]}
+    picture = ElementTree.fromstring(growth_tables.svg(beside))
+    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 15
+    lines = growth_tables.growth(beside).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and sum(line.count(" 33 % ") for line in lines) == 5
 
 
 def test_waits_with_and_without_stagger(bench_modules):

@@ -151,6 +151,27 @@ def test_output_is_attributed(celery_app, commands):
     assert daemon.wait() == 75
 
 
+def test_what_outlives_a_short_command_is_heard(celery_app, commands):
+    """The command has ended, and something that it started still writes: it has not ended before that has."""
+    text = "echo early >&2; (sleep 1; echo late >&2; echo 7) & echo '[1,'; echo '2,' "
+    daemon = commands({"log": {"format": "json"}}, brief={"command": ["/bin/sh", "-c", text + "; (sleep 1.5; echo ']') &"], **QUICK})
+    sent = celery_app.send_task("brief")
+    assert sent.get(timeout=PATIENCE) == [1, 2, 7]
+    said = [record["message"] for record in daemon.records() if record.get("task_id") == sent.id]
+    assert [line for line in said if line in ("early", "late")] == ["early", "late"]
+
+
+def test_the_environment_is_the_daemon_s(celery_app, commands):
+    """What the daemon says to its own processes of their memory is not said to a command; what the operator says is."""
+    show = python("import json, os; print(json.dumps(os.environ.get('GLIBC_TUNABLES')))")
+    daemon = commands(show=show, told={**show, "env": {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"}})
+    assert celery_app.send_task("show").get(timeout=PATIENCE) is None
+    assert celery_app.send_task("told").get(timeout=PATIENCE) == "glibc.malloc.perturb=1"
+    (worker,) = [pid for pid, _, process in daemon.tree() if "worker 1" in process]
+    with open(f"/proc/{worker}/environ", "rb") as environment:
+        assert b"\0GLIBC_TUNABLES=glibc.malloc." in b"\0" + environment.read()
+
+
 def test_a_killed_worker_leaves_no_command_behind(celery_app, commands, client, tmp_path):
     """The command and what it started go with the worker; the task runs again and its result is there."""
     text = """

@@ -325,8 +325,10 @@ if look > 0 then
       local length = (place.length <= even or left > 0) and math.min(place.length, share) or 0
       if place.length > even then left = left - length end
       if length == 0 then skipped = skipped or place.offset else
-        local messages = call('LRANGE', place.list, -length, -1)
-        for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+        if ARGV[9] + 0 < 0 then seen[2] = length else
+          local messages = call('LRANGE', place.list, -length, -1)
+          for i = #messages, 1, -1 do seen[#seen + 1] = messages[i] end
+        end
       end
     end
     if #seen > 1 or at_hand[place.list] then

@@ -1,7 +1,7 @@
 # The program given to `python -c`: it reads one line of JSON from its standard input, a stream socket to the
 # supervisor, and runs the zygote whose source is in it. Nothing is written to disk and nothing has to be
 # installed beside the binary; the loader keeps the sources, so that tracebacks show their lines.
-import gc, importlib.abc, importlib.util, json, socket, sys
+import gc, importlib.abc, importlib.util, json, os, socket, sys
 
 # What is imported stays, so looking for garbage again and again meanwhile finds little.
 thresholds = gc.get_threshold()
@@ -15,6 +15,10 @@ while not line.endswith(b"\n"):
         sys.exit(0)
     line += chunk
 boot = json.loads(line)
+# What was said to this process of its memory is not meant for what tasks start.
+name, value = boot["tunables"]
+if os.environ.get(name) == value:
+    del os.environ[name]
 
 
 class Embedded(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):

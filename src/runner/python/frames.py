@@ -7,6 +7,7 @@ Runner to worker, `>I c Q`: length, kind, number of the claim; then see the `pac
 """
 
 import json
+import socket
 import struct
 import threading
 
@@ -17,6 +18,9 @@ READY, DONE, STORE, LOG = b"U", b"D", b"S", b"O"
 
 #: Outcomes in DONE, in the order of `Outcome` in frames.rs.
 SUCCESS, FAILURE, RETRY, IGNORED, REJECTED, REQUEUED, REFUSED = range(7)
+
+#: From so many bytes on a frame is read in pieces.
+LARGE = 16384
 
 _HEAD = struct.Struct(">IBQ4I")
 _SAID = struct.Struct(">IcQ")
@@ -30,23 +34,40 @@ class Channel:
 
     def __init__(self, sock):
         self._sock = sock
-        self._buffer = bytearray()
         self._lock = threading.Lock()
         #: Number of the claim that is worked on, which all that is said is about.
         self.sequence = 0
 
     def receive(self):
         """Next frame as `unpack` gives it, or None at end of file."""
-        buffer = self._buffer
-        while len(buffer) < _HEAD.size or len(buffer) < 4 + _LENGTH.unpack_from(buffer)[0]:
-            chunk = self._sock.recv(262144)
-            if not chunk:
+        head = self._take(_HEAD.size)
+        if head is None:
+            return None
+        length, kind, sequence, a, b, c, d = _HEAD.unpack(head)
+        rest = length + 4 - _HEAD.size
+        if rest < LARGE:
+            rest = self._take(rest)
+            return None if rest is None else unpack(head + rest)
+        # A large body is read into its place: each copy of it costs as much as the kernel's.
+        parts = self._take(a + b + c + d)
+        body = self._take(rest - a - b - c - d)
+        if parts is None or body is None:
+            return None
+        b += a
+        c += b
+        return kind, sequence, parts[:a], parts[a:b], parts[b:c], parts[c:], body
+
+    def _take(self, count):
+        """So many bytes, or None if the socket ends before."""
+        if not count:
+            return b""
+        taken = self._sock.recv(count, socket.MSG_WAITALL)
+        while 0 < len(taken) < count:  # a signal came between
+            more = self._sock.recv(count - len(taken), socket.MSG_WAITALL)
+            if not more:
                 return None
-            buffer += chunk
-        end = 4 + _LENGTH.unpack_from(buffer)[0]
-        frame = bytes(buffer[:end])
-        del buffer[:end]
-        return unpack(frame)
+            taken += more
+        return taken or None
 
     def send(self, kind, *parts):
         """Send one frame whole."""

@@ -32,18 +32,12 @@ pub fn encode(sequence: u64, message: &Message, task: &Task) -> Result<Vec<u8>, 
         Task::Run { show_result } => (b'R', if *show_result { "result" } else { "" }),
         Task::Record(note) => (b'F', *note),
     };
-    // A body that isn't base64 must still be recorded as lost, so a record does without.
-    let body = match (message.body(), task) {
-        (Ok(body), _) => body,
-        (Err(_), Task::Record(_)) => Default::default(),
-        (Err(malformed), Task::Run { .. }) => return Err(malformed),
-    };
     let types = format!("{}\0{}", message.content_type, message.content_encoding);
     let parts: [&[u8]; 4] =
         [message.headers_json().as_bytes(), message.properties_json().as_bytes(), types.as_bytes(), note.as_bytes()];
-    let length = 25 + parts.iter().map(|part| part.len()).sum::<usize>() + body.len();
-    let mut frame = Vec::with_capacity(4 + length);
-    push_length(&mut frame, length);
+    let head = 29 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(head + message.body_len());
+    push_length(&mut frame, 0); // known when the body is there
     frame.push(kind);
     frame.extend_from_slice(&sequence.to_be_bytes());
     for part in parts {
@@ -52,7 +46,13 @@ pub fn encode(sequence: u64, message: &Message, task: &Task) -> Result<Vec<u8>, 
     for part in parts {
         frame.extend_from_slice(part);
     }
-    frame.extend_from_slice(&body);
+    match (message.append_body(&mut frame), task) {
+        // A body that isn't base64 must still be recorded as lost, so a record does without.
+        (Ok(()), _) | (Err(_), Task::Record(_)) => {}
+        (Err(malformed), Task::Run { .. }) => return Err(malformed),
+    }
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_be_bytes());
     Ok(frame)
 }
 

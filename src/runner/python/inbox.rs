@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Largest packet, as in `inbox.py`. What is larger is not given ahead: such a task takes longer than a wake-up.
 pub const PACKET: usize = 32_768;
 
-/// As much as the socket is asked to hold, bytes; the kernel gives what `net.core.wmem_max` allows.
-const BUFFER: usize = 1 << 20;
+/// As much as a socket to runners is asked to hold, bytes; the kernel gives what `net.core.wmem_max` allows.
+pub(super) const BUFFER: usize = 1 << 20;
 
 /// Slots a table has room for, as in `inbox.py`.
 const SLOTS: usize = 4096;

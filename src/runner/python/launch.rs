@@ -2,6 +2,7 @@
 
 use crate::broker;
 use crate::config::{Config, Level, Python};
+use crate::memory::allocator;
 use serde_json::json;
 use std::os::fd::RawFd;
 use std::process::Command;
@@ -32,7 +33,9 @@ const MODULES: [(&str, &str); 17] = [
 /// The zygote's command; its standard input has to be its channel.
 pub fn command(python: &Python) -> Command {
     let mut command = Command::new(&python.interpreter);
-    command.arg("-c").arg(BOOTSTRAP).current_dir(&python.directory).envs(&python.env);
+    command.arg("-c").arg(BOOTSTRAP).current_dir(&python.directory);
+    allocator::set(&mut command);
+    command.envs(&python.env);
     command
 }
 
@@ -55,6 +58,7 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
         "slots": config.workers.processes * config.workers.concurrency.max,
         "loglevel": level,
         "listener": listener,
+        "tunables": [allocator::NAME, allocator::VALUE],
         "modules": modules,
     });
     format!("{boot}\n")

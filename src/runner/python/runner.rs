@@ -1,11 +1,12 @@
 //! One Python runner, as its worker sees it.
 
 use super::frames;
-use super::inbox::Inbox;
+use super::inbox::{BUFFER, Inbox};
 use super::zygote::{Wanted, Zygote};
 use crate::memory::cgroup::Leaf;
 use crate::runner::Said;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -52,6 +53,8 @@ impl PythonRunner {
     ) -> io::Result<PythonRunner> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let (output, their_output) = io::pipe()?;
+        // As much as may be: what fits is given in one piece, without a second wake-up of either side.
+        let _ = set_socket_send_buffer_size(&ours, BUFFER);
         ours.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let output = pipe::Receiver::from_owned_fd(output.into())?;

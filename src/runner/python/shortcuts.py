@@ -65,7 +65,7 @@ def show_plainly():
 
     def saferepr(value, maxlen=None, *args, **kwargs):
         kind = type(value)
-        if kind is str:
+        if kind is str and (maxlen is None or len(value) < maxlen):  # a long one is cut, not copied
             text = "'" + value.replace("'", "\\'") + "'"
         elif value is None or kind is int or kind is bool or kind is float:
             text = repr(value)
