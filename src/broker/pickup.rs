@@ -24,7 +24,7 @@ pub struct PickUp<'a> {
 #[derive(Debug, PartialEq)]
 pub enum Picked {
     /// It is done, with the answer a step would have given; nothing is said of what is due.
-    Done(StepReply),
+    Done(Box<StepReply>),
     /// It takes a step: nothing was done.
     Refused,
     /// The lease is lost: nothing was done.
@@ -66,7 +66,7 @@ impl Picker {
             1 => Ok(Picked::Refused),
             _ => {
                 let reply = decode(reply, keys, wanted).ok_or_else(|| unexpected(&connection.address, "pick-up"))?;
-                Ok(Picked::Done(reply))
+                Ok(Picked::Done(Box::new(reply)))
             }
         }
     }

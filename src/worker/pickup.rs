@@ -51,7 +51,7 @@ impl Engine {
             list: &list,
         };
         let reply = match exchange.picker.call(connection, &exchange.keys, &wanted).await? {
-            Picked::Done(reply) => reply,
+            Picked::Done(reply) => *reply,
             Picked::Refused => {
                 exchange.steps_only = Some(Instant::now() + REST);
                 return Ok(());

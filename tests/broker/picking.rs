@@ -14,7 +14,7 @@ async fn pick(stage: &mut Stage, owner: &Owner, sequence: u64, slots: usize, lis
 
 fn done(picked: Picked) -> StepReply {
     match picked {
-        Picked::Done(reply) => reply,
+        Picked::Done(reply) => *reply,
         other => panic!("{other:?}"),
     }
 }
