@@ -5,7 +5,8 @@
 -- ARGV  3 first free sequence number   4 how many to claim   5 queue to begin with (from 0)
 --       6 database of the broker   7 database of the results
 --       8 number of the owner's connection, or '0' if it is dead and being recovered
---       9 how many messages to look at (0: leave the lists alone; less than 0: say only how many of which list)   10 '1' if a message may be claimed unseen
+--       9 how many messages to look at (0: leave the lists alone; less than 0: say only how many of which list)
+--      10 '1' if a message may be claimed unseen
 --      11 what a task is expected to take, ms, if its tenant has run none
 --      12 free slots of the fleet that are kept for tenants that run nothing
 --      13 how many of the claims are for free slots; what is claimed beyond waits in the worker
@@ -26,9 +27,10 @@
 -- Returns {now ms, next due ms or -1, queue to begin with next time, {sequence numbers no longer held},
 --       {list (its line, if it has waited for the rate of its task), flow, claim number, how long it waited in lanes
 --       (ms), message, …}, {{list, message, …}, …}: what was looked at, the oldest first (a list
---       with messages at hand alone, if its turn is the caller's; with their number in place of the messages), ms until a queue can be looked
---       at whose turn another worker has, or -1, the present epoch or -1 if it was not read, number of the latest
---       revocation or 0, messages left in lanes if as many were claimed as were wanted and more could run, else 0,
+--       with messages at hand alone, if its turn is the caller's; with their number in place of the messages where only
+--       that was asked for), ms until a queue can be looked at whose turn another worker has, or -1, the present epoch or -1
+--       if it was not read, number of the latest revocation or 0, messages left in lanes if as many were claimed as were
+--       wanted and more could run, else 0,
 --       {lists of which something was not filed, since it was no longer there: what is shown of these begins at their
 --       front, and what the caller has of them is worth nothing}},
 --       or an empty table if the lease is lost; then nothing was done.
