@@ -3,8 +3,8 @@
 A task is enqueued by a real `apply_async` every 20 to 50 ms, always after the one before it has ended. The task is
 `bench.tasks.record`, which takes `time.time()` in its first lines and writes it to a file. Producer and worker share the
 clock. The wait is told from three moments: `call`, just before `apply_async` was called, with all of the producer's work
-in it; `push`, just before the producer's client writes its LPUSH (some 0.2 ms of that are still the producer's), which is the
-worker's own part and the figure to compare; and
+in it; `push`, just before the producer's client writes its LPUSH to the socket, which is the worker's own part and the figure
+to compare; and
 `return`, just after `apply_async` returned, which may be negative, as a worker can be quicker than Redis's answer to
 the producer and what that does with it.
 """
@@ -35,19 +35,20 @@ def measure(app, sizes, say):
 @contextmanager
 def note_pushes(times):
     """Append the time of each message that the producer in this process sends to Redis."""
-    from kombu.transport.redis import Channel
+    from redis.connection import Connection
 
-    put = Channel._put
+    send = Connection.send_packed_command
 
-    def noted(channel, queue, message, **options):
-        times.append(time.time())
-        return put(channel, queue, message, **options)
+    def noted(connection, command, *arguments, **options):
+        if b"\r\nLPUSH\r\n" in command[0][:32]:
+            times.append(time.time())
+        return send(connection, command, *arguments, **options)
 
-    Channel._put = noted
+    Connection.send_packed_command = noted
     try:
         yield
     finally:
-        Channel._put = put
+        Connection.send_packed_command = send
 
 
 def one_turn(app, system, count, dice):

@@ -55,23 +55,24 @@ async fn one_step_serves_as_many_steps_would() {
 /// Neither one that was away, nor one that had a task under way meanwhile and nothing that waited.
 #[tokio::test]
 async fn a_newcomer_goes_first_once_and_cannot_save_up_credit() {
-    for away in [true, false] {
+    for (away, task, credit) in [(true, 10.0, 6), (false, 10.0, 6), (true, 125.0, 4), (true, 1000.0, 2)] {
         let mut stage = Stage::new(&["q"]).await;
         let mut owner = with_lanes(&mut stage, "o", &[("s", 1), ("a", 60), ("b", 60)]).await;
+        owner.expected = task;
         let mut first = owner.claim(1).await;
         assert_eq!(whose(&first), "s");
         if away {
-            owner.settle(&[ran(&first.remove(0), 10.0)]).await;
+            owner.settle(&[ran(&first.remove(0), task)]).await;
             assert!(!stage.census().await.tenants().contains_key("t:s"), "it is forgotten");
         }
         for _ in 0..20 {
             let claims = owner.claim(2).await;
             assert_eq!(claims.len(), 2);
-            owner.settle(&claims.iter().map(|claim| ran(claim, 10.0)).collect::<Vec<_>>()).await;
+            owner.settle(&claims.iter().map(|claim| ran(claim, task)).collect::<Vec<_>>()).await;
         }
         stage.push("q", &messages("s", 30)).await;
         owner.file().await;
-        assert_eq!(whose(&owner.claim(3).await), "sss", "first, and two tasks more");
+        assert_eq!(whose(&owner.claim(1 + credit).await), "s".repeat(1 + credit), "first, and so many tasks more");
         let after = whose(&owner.claim(12).await);
         assert_eq!(after.matches('s').count(), 4, "then as often as the others: {after}");
     }

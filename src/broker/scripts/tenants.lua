@@ -168,10 +168,6 @@ local function meet(flows)
   end
 end
 
--- Times a task of its own that who has not waited may start below the floor: so much a quiet user's click may fan out to
--- before it takes turns with a bulk job. More credit can't be saved up.
-local CREDIT = 2
-
 -- What a task is expected to take, ms, if its tenant has run none; a step knows it.
 local usual = 0
 
@@ -197,7 +193,11 @@ local function enter(flow)
     if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
   if tenant.n == 0 then
-    tenant.v = math.max(tenant.v, floor - CREDIT * (tenant.c or usual) / (tenant.w or 1))
+    -- So much a quiet user's click may fan out to before it takes turns with a bulk job: half a second's worth (ms), two
+    -- tasks at least and six at most. More credit can't be saved up.
+    local task = tenant.c or usual
+    local credit = math.max(2 * task, math.min(6 * task, 500))
+    tenant.v = math.max(tenant.v, floor - credit / (tenant.w or 1))
     line_up(tenant)
   end
   changed[flow] = true
