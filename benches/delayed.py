@@ -7,7 +7,7 @@ leaves behind in a worker is seen. Celery keeps such messages in its worker: it 
 import datetime
 import time
 
-from messages import Template, flood, percentile, warm_up
+from messages import Template, flood, percentile
 from probes import pss
 from quiet import BULK_USER, wait_started
 from systems import Daemon, Stock, stage
@@ -34,9 +34,7 @@ def measure(app, sizes, say):
         template = Template(client, noop, BULK_USER)
         due = template.text
         template.text = due.replace('"eta": null', f'"eta": "{NEVER}"')
-        setting.start()
-        setting.wait_ready()
-        warm_up(client, WARM_UP)
+        setting.start_warm(WARM_UP)
         before = workers(setting)
         begin = time.monotonic()
         flood(client, template, sizes.delayed_intake)
@@ -152,9 +150,7 @@ def stock_memory(app, sizes):
     with stage(Stock(), app) as setting:
         template = Template(setting.client, noop, BULK_USER)
         template.text = template.text.replace('"eta": null', f'"eta": "{NEVER}"')
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         parent = [pid for pid, kind in setting.kinds().items() if kind == "parent"]
         before = sum(map(pss, parent))
         flood(setting.client, template, sizes.delayed_stock)

@@ -27,6 +27,8 @@ def measure(app, sizes, say):
             rate = drained(setting, count, sizes.growth_seconds)
             rows[row].append([amount, rate])
             say(f"growth: {row} {amount}: {rate:.0f} tasks/s")
+            if isinstance(system, Stock):
+                setting.worker.kill()  # told to end, it may not come to an end with large messages prefetched
 
     few = sizes.growth
     for count in sizes.growth_waiting:

@@ -2,7 +2,6 @@
 import time
 
 import probes
-from messages import warm_up
 from systems import Daemon, Stock, stage
 
 WARM_UP = 40
@@ -21,9 +20,7 @@ def measure(app, sizes, say):
 def one_run(app, system, seconds):
     """Per second, over so many seconds."""
     with stage(system, app) as setting:
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         time.sleep(SETTLE)
         kinds = setting.kinds()
         redis = setting.redis.process.pid

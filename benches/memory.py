@@ -9,7 +9,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from messages import warm_up
 from probes import pss
 from systems import Daemon, Stock, stage
 
@@ -46,9 +45,7 @@ def one_system(app, system, slots, environment, repeat):
 def one_run(app, system, slots, environment):
     """Bytes and number of processes, by kind."""
     with stage(system, app, **environment) as setting:
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP * slots)
+        setting.start_warm(WARM_UP * slots)
         kinds = setting.kinds()
         parts, processes = Counter(), Counter()
         for pid, kind in kinds.items():

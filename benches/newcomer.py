@@ -6,7 +6,7 @@ import random
 import time
 
 from harness.waiting import eventually
-from messages import Template, flood, users_beside, warm_up
+from messages import Template, flood, users_beside
 from pickup import lines
 from quiet import BULK_USER, WARM_UP, spread, wait_started
 from systems import SLOTS, Daemon, Stock, StockAtBest, stage
@@ -35,9 +35,7 @@ def one_run(app, system, seconds):
     with stage(system, app) as setting:
         bulk, ledger = setting.directory / "bulk", setting.directory / "ledger"
         template = Template(setting.client, record, BULK_USER, n=0, path=str(bulk), seconds=TASK)
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         flood(setting.client, template, round(SLOTS * (seconds + BACKLOG) / TASK))
         eventually(lambda: len(lines(bulk)) >= 3, PATIENCE, "long tasks to run")
         users, dice, called = [users_beside(BULK_USER, shares) for shares in (True, False)], random.Random(1), []

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 
 from harness.waiting import eventually
-from messages import percentile, remaining, warm_up
+from messages import percentile, remaining
 from systems import Daemon, Stock, stage
 
 WARM_UP = 40
@@ -57,9 +57,7 @@ def one_turn(app, system, count, dice):
     from imgbackend.routing import enqueue_task_to_user_queue
 
     with stage(system, app) as setting:
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         ledger = setting.directory / "ledger"
         called, pushed, returned = [], [], []
         with note_pushes(pushed):

@@ -13,7 +13,7 @@ import statistics
 import time
 from itertools import islice
 
-from messages import Template, percentile, remaining, users_beside, warm_up
+from messages import Template, percentile, remaining, users_beside
 from pickup import lines
 from systems import SLOTS, Daemon, Stock, StockAtBest, stage
 
@@ -78,9 +78,7 @@ def one_run(app, system, sizes):
 
     with stage(system, app) as setting:
         template = Template(setting.client, slow_noop, BULK_USER, seconds=TASK)
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         ledger = setting.directory / "ledger"
         plan, called, flooded = calls(sizes.quiet_seconds), [], None
         # Made before, so that no call is late for it: what is late comes at once, and waits for each other.

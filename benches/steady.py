@@ -11,7 +11,7 @@ import heapq
 import random
 import time
 
-from messages import percentile, warm_up
+from messages import percentile
 from pickup import note_pushes
 from quiet import wait_started
 from systems import SLOTS, Daemon, Stock, stage
@@ -60,9 +60,7 @@ def one_run(app, system, plan):
     from imgbackend.routing import enqueue_task_to_user_queue
 
     with stage(system, app) as setting:
-        setting.start()
-        setting.wait_ready()
-        warm_up(setting.client, WARM_UP)
+        setting.start_warm(WARM_UP)
         ledger, pushed = setting.directory / "ledger", []
         with note_pushes(pushed):
             begin = time.time()

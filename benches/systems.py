@@ -16,6 +16,7 @@ from harness.notify import NotifySocket
 from harness.processes import ProcessUnderTest, tree
 from harness.redis_server import RedisServer
 from harness.waiting import eventually
+from messages import warm_up
 
 SLOTS = 4
 START_PATIENCE = 60.0
@@ -120,6 +121,12 @@ class Stage:
 
         at = eventually(ready, START_PATIENCE, lambda: f"{self.system.title} ready:\n{self.worker.log()}")
         return at - self.started
+
+    def start_warm(self, tasks):
+        """Start it, and have it run so many tasks."""
+        self.start()
+        self.wait_ready()
+        warm_up(self.client, tasks)
 
     def kinds(self):
         """Its processes now: pid -> kind."""

@@ -96,10 +96,9 @@ pub async fn again(
         if claim.started {
             started = message;
         } else if claim.message.is_some() {
-            let queue = serde_json::Value::from(keys.queue_of(claim.list));
             kept.push(b'[');
             kept.extend_from_slice(message);
-            kept.extend_from_slice(format!(r#", "", {queue}]"#).as_bytes());
+            kept.extend_from_slice(keys.record_end(claim.list).as_bytes());
         }
         invocation.arg(claim.sequence).arg(claim.list).arg(claim.flow).arg(kept).arg(started);
     }

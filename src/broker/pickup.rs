@@ -57,8 +57,7 @@ impl Picker {
         invocation.key(keys.unacked()).key(keys.unacked_index()).key(keys.claims(wanted.owner));
         invocation.key(keys.tenants()).key(keys.intake()).key(wanted.list);
         invocation.arg(wanted.owner).arg(wanted.connection).arg(wanted.sequence).arg(wanted.slots);
-        let queue = keys.queue_of(wanted.list).replace('\\', "\\\\").replace('"', "\\\"");
-        invocation.arg(format!(r#", "", "{queue}"]"#));
+        invocation.arg(keys.record_end(wanted.list));
         let mut redis = connection.redis.clone();
         let reply: Vec<Value> = connection.sorted(invocation.invoke_async(&mut redis)).await?;
         match reply.len() {

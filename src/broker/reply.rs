@@ -1,6 +1,7 @@
 //! What a step answers.
 
 use super::Looked;
+use super::look::Front;
 use redis::{FromRedisValue, Value};
 use std::rc::Rc;
 
@@ -40,8 +41,8 @@ pub struct StepReply {
     pub waits: Vec<f64>,
     /// What is new in the lists, still there.
     pub looked: Vec<Looked>,
-    /// Lists of which so many messages may be looked at that the script didn't show.
-    pub(super) counted: Vec<(Rc<str>, i64)>,
+    /// What may be looked at that the script didn't show.
+    pub(super) counted: Vec<Front>,
     /// Milliseconds until a list can be looked at that another worker is busy with.
     pub turn: Option<u64>,
     /// Number of the latest revocation (see [`super::revoked`]); 0 if there is none.
@@ -99,7 +100,7 @@ pub(super) fn decode(reply: Vec<Value>, first: u64) -> Option<StepReply> {
         let mut seen = seen.into_iter().peekable();
         let list: Rc<str> = String::from_redis_value(seen.next()?).ok()?.into();
         if let Some(&Value::Int(count)) = seen.peek() {
-            counted.push((Rc::clone(&list), count));
+            counted.push(Front { list: Rc::clone(&list), skip: 0, count: usize::try_from(count).ok()? });
             return Some(Looked { list, messages: Vec::new() });
         }
         Some(Looked { list, messages: seen.map(bytes).collect::<Option<_>>()? })

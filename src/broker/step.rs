@@ -2,13 +2,13 @@
 
 use super::connection::unexpected;
 use super::filing::granted;
-use super::look::show;
-use super::reply::{StepReply, bytes, decode};
+use super::look::{Front, show};
+use super::reply::{StepReply, decode};
 use super::rung::Rung;
 use super::script::{call, script};
-use super::{BrokerError, Connection, Filing, Keys, Looked};
+use super::{BrokerError, Connection, Filing, Keys};
 use crate::fairness::policy::Policy;
-use redis::{Pipeline, Script, ScriptInvocation, Value};
+use redis::{Script, ScriptInvocation, Value};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -150,7 +150,6 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| script!("scripts/step.lua", "
 
 /// The step script, made ready for one set of queues.
 pub struct Stepper {
-    script: &'static Script,
     keys: Keys,
     results_db: i64,
     policy: Policy,
@@ -159,7 +158,7 @@ pub struct Stepper {
 impl Stepper {
     /// `results_db` is the database number of the result backend on the broker's server.
     pub fn new(keys: Keys, results_db: i64, policy: Policy) -> Stepper {
-        Stepper { script: &SCRIPT, keys, results_db, policy }
+        Stepper { keys, results_db, policy }
     }
 
     /// The same with the results in another database.
@@ -197,13 +196,13 @@ impl Stepper {
         step: &Step<'_>,
     ) -> impl Future<Output = Result<Option<StepReply>, BrokerError>> + use<> {
         let invocation = self.invocation(connection, step);
-        let behind = Behind::of(step);
+        let behind = behind(step);
         let (connection, first) = (connection.clone(), step.sequence);
         async move {
             let (mut redis, mut same) = (connection.redis.clone(), connection.clone());
             let script = connection.sorted(invocation.invoke_async(&mut redis));
             // Sent in this order, and answered in it.
-            let (reply, shown) = tokio::join!(script, behind.look(&mut same));
+            let (reply, shown) = tokio::join!(script, show(&mut same, behind));
             let (reply, mut shown): (Vec<Value>, _) = (reply?, shown?);
             if reply.is_empty() {
                 return Ok(None);
@@ -216,7 +215,7 @@ impl Stepper {
 
     fn invocation(&self, connection: &Connection, step: &Step<'_>) -> ScriptInvocation<'static> {
         let look = i64::try_from(step.look).unwrap_or(i64::MAX);
-        let mut invocation = call(self.script, &self.keys, step.owner);
+        let mut invocation = call(&SCRIPT, &self.keys, step.owner);
         for queue in &self.keys.queues {
             invocation.key(self.keys.list(queue));
         }
@@ -263,31 +262,10 @@ impl Stepper {
     }
 }
 
-/// What is behind the messages at hand, for each of their lists the oldest first. Once the script has filed what is before
-/// them they are at the front; if it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
-struct Behind {
-    lists: Vec<Rc<str>>,
-    pipeline: Pipeline,
-}
-
-impl Behind {
-    fn of(step: &Step<'_>) -> Behind {
-        let mut pipeline = redis::pipe();
-        let lists = if step.look == 0 { &[] } else { step.at_hand };
-        let share = (step.look / lists.len().max(1)).max(1);
-        let from_end = |messages: usize| -i64::try_from(messages).unwrap_or(i64::MAX / 2);
-        for (list, at_hand) in lists {
-            pipeline.cmd("LRANGE").arg(&**list).arg(from_end(at_hand + share)).arg(from_end(at_hand + 1));
-        }
-        Behind { lists: lists.iter().map(|(list, _)| Rc::clone(list)).collect(), pipeline }
-    }
-
-    async fn look(self, connection: &mut Connection) -> Result<Vec<Looked>, BrokerError> {
-        if self.lists.is_empty() {
-            return Ok(Vec::new());
-        }
-        let shown: Vec<Vec<Value>> = connection.pipeline(&self.pipeline).await?;
-        let messages = shown.into_iter().map(|shown| shown.into_iter().rev().filter_map(bytes).collect());
-        Ok(self.lists.into_iter().zip(messages).map(|(list, messages)| Looked { list, messages }).collect())
-    }
+/// What is behind the messages at hand of each list. Once the script has filed what is before them they are at the front; if
+/// it could not, or the turn is another's, this is dropped ([`StepReply::with`]).
+fn behind(step: &Step<'_>) -> Vec<Front> {
+    let lists = if step.look == 0 { &[] } else { step.at_hand };
+    let share = (step.look / lists.len().max(1)).max(1);
+    lists.iter().map(|(list, at_hand)| Front { list: Rc::clone(list), skip: *at_hand, count: share }).collect()
 }

@@ -156,13 +156,7 @@ impl Message {
     /// # Errors
     /// [`Malformed::Base64`].
     pub fn append_body(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
-        let bytes = self.bytes(&self.body);
-        if self.base64 {
-            octets::append(bytes, to).map_err(Malformed::Base64)
-        } else {
-            to.extend_from_slice(bytes);
-            Ok(())
-        }
+        decode(self.bytes(&self.body), self.base64, to)
     }
 
     /// Priority, 0 the most urgent; what is no number is 0, as for kombu.
@@ -177,11 +171,23 @@ impl Message {
     }
 
     fn bytes<'a>(&'a self, text: &'a Text) -> &'a [u8] {
-        match text {
-            Text::Part(range) => &self.raw[range.clone()],
-            Text::Own(text) => text.as_bytes(),
-        }
+        bytes_of(&self.raw, text)
     }
+}
+
+fn bytes_of<'a>(raw: &'a [u8], text: &'a Text) -> &'a [u8] {
+    match text {
+        Text::Part(range) => &raw[range.clone()],
+        Text::Own(text) => text.as_bytes(),
+    }
+}
+
+fn decode(body: &[u8], base64: bool, to: &mut Vec<u8>) -> Result<(), Malformed> {
+    if base64 {
+        return octets::append(body, to).map_err(Malformed::Base64);
+    }
+    to.extend_from_slice(body);
+    Ok(())
 }
 
 fn parts(raw: &[u8]) -> Result<Message, Malformed> {
@@ -234,16 +240,8 @@ fn protocol_1(message: &mut Message, raw: &[u8], own_headers: &str) -> Result<()
     if message.content_type != "application/json" {
         return Err(Malformed::Unreadable(format!("a protocol 1 body of type {}", message.content_type)));
     }
-    let text = match &message.body {
-        Text::Part(range) => &raw[range.clone()],
-        Text::Own(text) => text.as_bytes(),
-    };
     let mut body = Vec::new();
-    if message.base64 {
-        octets::append(text, &mut body).map_err(Malformed::Base64)?;
-    } else {
-        body.extend_from_slice(text);
-    }
+    decode(bytes_of(raw, &message.body), message.base64, &mut body)?;
     let (headers, body) = body::from_protocol_1(&body, own_headers)?;
     message.headers = serde_json::from_str(&headers).map_err(Malformed::Headers)?;
     message.headers_json = Text::Own(headers);

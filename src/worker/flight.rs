@@ -92,6 +92,17 @@ impl Engine {
             self.events.release(events);
         }
         self.ahead.stepped(flight.holds);
+        self.take_in(reply, flight.want, flight.slots, flight.look).await
+    }
+
+    /// Takes in an answer, once it is known which of its claims are of revoked tasks.
+    pub(super) async fn take_in(
+        &mut self,
+        reply: StepReply,
+        want: usize,
+        slots: usize,
+        look: usize,
+    ) -> Result<(), Trouble> {
         // Should this fail, what was claimed is unknown to us and goes back once Redis is there again.
         let exchange = &mut self.exchange;
         if let Some(connection) = &mut exchange.connection
@@ -99,7 +110,7 @@ impl Engine {
         {
             exchange.revoked.catch_up(connection).await?;
         }
-        self.stepped(reply, flight.want, flight.slots, flight.look);
+        self.stepped(reply, want, slots, look);
         Ok(())
     }
 }

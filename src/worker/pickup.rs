@@ -61,13 +61,9 @@ impl Engine {
         self.gaze.look();
         self.ahead.sent();
         self.look = false;
-        // As with a step: should this fail, what was claimed goes back once Redis is there again.
-        if exchange.revoked.is_behind(reply.revoked) {
-            exchange.revoked.catch_up(connection).await?;
-        }
-        let (due, more) = (exchange.due_at, reply.behind > 0);
+        let (due, more) = (self.exchange.due_at, reply.behind > 0);
         // Not all that could be had was taken, as far as a step would say: whether there is more is known.
-        self.stepped(reply, slots + 1, slots, look);
+        self.take_in(reply, slots + 1, slots, look).await?;
         self.exchange.due_at = due;
         if more {
             self.look_everywhere();
