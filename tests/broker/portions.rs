@@ -66,6 +66,23 @@ async fn turns_within_one_microsecond_keep_nobody_waiting() {
     assert_eq!(owner.claim(2).await.len(), 2);
 }
 
+/// How many are read at first assumes portions; who has one message only gives no more.
+#[tokio::test]
+async fn many_with_one_short_task_each_fill_a_step() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = stage.owner("o").await;
+    owner.expected = 0.1;
+    for tenant in 0..200 {
+        stage.push("q", &messages(&tenant.to_string(), 1)).await;
+    }
+    owner.file().await;
+    for behind in [136, 72, 8, 0] {
+        let reply = owner.one_step(64, &[], &[]).await.unwrap().unwrap();
+        assert_eq!(reply.claims.len(), if behind > 0 { 64 } else { 8 });
+        assert_eq!(reply.behind, behind);
+    }
+}
+
 #[tokio::test]
 async fn whoever_has_little_is_served_beside_portions() {
     let mut stage = Stage::new(&["q"]).await;

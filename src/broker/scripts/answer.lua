@@ -35,7 +35,7 @@ for first = 1, #fields, 1000 do
     local lines = by_turn(tenant)
     for i = #lines, 1, -1 do
       pour(lines[i], flow)
-      count(tenant, lines[i], -tenant.l[lines[i]].n)
+      count(tenant, lines[i], -lines_of(tenant)[lines[i]].n)
     end
     changed[flow] = true
   end

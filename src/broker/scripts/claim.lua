@@ -3,23 +3,24 @@
 -- Claim.
 local claimed, noted, kept, scores = {}, {}, {}, {}
 
--- List of a line, and how kombu's record of a message from it ends. Most messages of a step are of few lines.
-local lists_of, ends_of = {}, {}
+-- What the worker is told of a line, and how kombu's record of a message from it ends. Most messages of a step are of
+-- few lines.
+local froms_of, ends_of = {}, {}
 
 local function claim(line, flow, charge, waits, messages)
-  if not lists_of[line] then
+  if not froms_of[line] then
     local list = list_of(line)
-    lists_of[line] = list
+    froms_of[line] = string.find(line, RATE, 1, true) and line or list
     local queue = string.gsub(string.match(string.sub(list, #prefix + 1), '^[^\6]*'), '["\\]', '\\%0')
     ends_of[line] = ', "", "' .. queue .. '"]'
   end
-  local list, ending, note = lists_of[line], ends_of[line], line .. '\0' .. flow .. '\0' .. charge .. '\0'
-  local from = string.find(line, RATE, 1, true) and line or list
+  local from, ending, note = froms_of[line], ends_of[line], line .. '\0' .. flow .. '\0' .. charge .. '\0'
   for i, message in ipairs(messages) do
-    local name, n, m = owner .. ':' .. sequence, #kept, #claimed
+    local digits, n, m = sequence .. '', #kept, #claimed
+    local name = owner .. ':' .. digits
     number = number + 1
     kept[n + 1], kept[n + 2] = name, '[' .. message .. ending
-    noted[n + 1], noted[n + 2] = sequence, note .. string.format('%d', number)
+    noted[n + 1], noted[n + 2] = digits, note .. number
     -- Whole seconds: a short sorted set compares and stores integers several times faster than fractions.
     scores[n + 1], scores[n + 2] = time[1], name
     claimed[m + 1], claimed[m + 2], claimed[m + 3], claimed[m + 4], claimed[m + 5] = from, flow, number, waits[i], message
@@ -40,6 +41,7 @@ local behind = 0
 
 -- How many messages may be taken of a line now: of a limited task one, and then the next one not before its time.
 local function take(line, most)
+  if not bars then return most end
   if opens(line) > now then return 0 end
   local rate = rate_of(line)
   if not rate then return most end
@@ -51,6 +53,10 @@ end
 -- How long the first so many messages of a line have waited, ms.
 local function waits_of(place, messages)
   local waits, marks = {}, place.t or {}
+  if messages == 1 and marks[1] == 1 and not marks[3] then -- all there is, most often
+    place.t = nil
+    return {math.max(0, now - marks[2])}
+  end
   for i = 1, messages do
     waits[i] = marks[1] and math.max(0, now - marks[2]) or 0
     if marks[1] then marks[1] = marks[1] - 1 end
@@ -67,7 +73,7 @@ end
 local function pop(flow, line, want)
   local tenant = tenants[flow]
   local messages = call('RPOP', lane(line, flow), want) or {}
-  local place = tenant.l[line]
+  local place = lines_of(tenant)[line]
   for _ = 1, place.f and math.min(#messages, #place.f) or 0 do table.remove(place.f, 1) end
   if place.f and #place.f == 0 then place.f = nil end
   local waits = waits_of(place, #messages)
@@ -117,7 +123,7 @@ end
 -- not be served, or since it is the turn of tenants that were not read.
 local function serve(round)
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
-  local line, first, more = {}, 1, round * math.ceil(want / times(usual))
+  local line, first, more = {}, 1, round == 1 and math.ceil(want / times(usual)) + 1 or round * want
   local function join(flow)
     local turn, low, high = turn_of(tenants[flow]), first, #line + 1
     -- Who was served a moment ago mostly goes to the end.
@@ -131,27 +137,31 @@ local function serve(round)
     end
     if line[low] then table.insert(line, low, flow) else line[low] = flow end
   end
-  for _ in pairs(changed) do more = more + 1 end
+  -- Who was served is mostly far behind those.
+  for flow in pairs(round > 1 and changed or {}) do
+    if tenants[flow] and tenants[flow].kept then more = more + 1 end
+  end
   -- Slots that are reserved go to the first that run nothing, who are seldom far behind.
   local reserved = tonumber(ARGV[12])
   if reserved > 0 then more = more + 100 end
   local least = first_ready(more)
   meet(least)
+  -- Those that were not read come behind the last that was, wherever that one is now.
   local all, last = #least < more, 0
   for _, flow in ipairs(least) do
-    if tenants[flow] and not changed[flow] then
-      line[#line + 1], last = flow, math.max(last, turn_of(tenants[flow]))
-    end
+    local tenant = tenants[flow]
+    if tenant and not changed[flow] then line[#line + 1] = flow end
+    if tenant and tenant.kept and tenant.kept > last then last = tenant.kept end
   end
-  if all or not line[1] then last = math.huge end -- else others come behind
+  if all then last = math.huge end
   for flow in pairs(changed) do
-    if tenants[flow] then join(flow) end
+    if tenants[flow] and tenants[flow].n > 0 then join(flow) end
   end
   for _, flow in ipairs(holds) do
     if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
   end
   local free = reserved > 0 and free_slots() or math.huge
-  local charges, shares, taken, short = {}, {}, {}, false
+  local charges, texts, shares, taken, short = {}, {}, {}, {}, false
   local left = want
   while left > 0 and line[first] do
     local flow = line[first]
@@ -174,12 +184,16 @@ local function serve(round)
       if tenant.v < floor then line_up(tenant) end
       tenant.r, taken[flow], free, left = tenant.r + some, taken[flow] + some, free - some, left - some
       if tenant.i then tenant.z = math.max(tenant.z or 0, now) + tenant.i end
-      join(flow)
+      if tenant.n > taken[flow] then join(flow) end
     end
   end
+  short = short or left > 0 and last < math.huge
   for _, flow in ipairs(shares) do
-    local tenant, left = tenants[flow], taken[flow]
-    local charge = string.format('%.3f', charges[flow])
+    local tenant, left, charge = tenants[flow], taken[flow], texts[charges[flow]]
+    if not charge then
+      charge = string.format('%.3f', charges[flow])
+      texts[charges[flow]] = charge -- mostly what is usual
+    end
     for _, line in ipairs(by_turn(tenant)) do
       if left == 0 then break end
       local open = take(line, left)
@@ -188,16 +202,20 @@ local function serve(round)
         claim(line, flow, charge, waits, messages)
         left = left - #messages
         if #messages > 0 and #claimed > 5 * slots then tenant.h = owner end
-        tenant.o = next(tenant.l, next(tenant.l)) and line or nil
+        local all = lines_of(tenant)
+        local several = next(all, next(all))
+        if several or tenant.o then tenant.o = several and line end
       end
     end
     -- Another may have had the one start of a limited task.
     tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
   end
-  local more_may_run = not all
-  for i = first, #line do more_may_run = more_may_run or may_run(tenants[line[i]]) end
-  if want == 0 and more_may_run then behind = waiting end
-  return short
+  if want == 0 then
+    local more_may_run, i = not all, first
+    while not more_may_run and line[i] do more_may_run, i = may_run(tenants[line[i]]), i + 1 end
+    if more_may_run then behind = waiting end
+  end
+  return short and not unsorted
 end
 
 if want > 0 then

@@ -31,7 +31,7 @@ local fronts = {}
 -- The counts go with it, in case another owner comes before all is done.
 local function pour(line, flow)
   local key, list, tenant = lane(line, flow), list_of(line), tenants[flow]
-  local place = tenant.l[line]
+  local place = lines_of(tenant)[line]
   if not fronts[list] then
     fronts[list] = {}
     if call('EXISTS', list) == 0 and call('EXISTS', key) == 1 then
@@ -61,7 +61,7 @@ for _, flow in ipairs(flows) do
   if budget > 0 then
     local lines = by_turn(tenant)
     for i = #lines, 1, -1 do
-      while budget > 0 and tenant.l[lines[i]] do pour(lines[i], flow) end
+      while budget > 0 and lines_of(tenant)[lines[i]] do pour(lines[i], flow) end
     end
     tenant.r, tenant.z = 0, nil -- no owner is left for whom it could run or wait
     changed[flow] = true

@@ -25,7 +25,7 @@ for _, sequence in ipairs(sequences) do
   else
     -- A stock worker has restored it after its visibility timeout.
     meet({flow})
-    release(values[sequence], flow, -1)
+    release({parts_of(values[sequence])}, flow, -1)
     local tenant = tenants[flow]
     if tenant and tenant.h == owner then tenant.h = nil end
     call('HDEL', claims, sequence)

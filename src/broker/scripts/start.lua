@@ -21,9 +21,9 @@ for i = 4, #ARGV, 2 do
     may[#may + 1] = tonumber(sequence)
   elseif value then
     -- A stock worker has restored it after its visibility timeout.
-    local _, flow = parts_of(value)
-    meet({flow})
-    release(value, flow, -1)
+    local parts = {parts_of(value)}
+    meet({parts[2]})
+    release(parts, parts[2], -1)
     call('HDEL', claims, sequence)
   end
 end

@@ -69,7 +69,7 @@ end
 -- calls.
 local lost, fields, flows = {}, {'lease'}, {}
 local settlements = tonumber(ARGV[14])
-local settled, at = {}, 15
+local settled, notes, at = {}, {}, 15
 for i = 1, settlements do
   settled[i] = at
   fields[i + 1], flows[i] = ARGV[at], ARGV[at + 2]
@@ -93,8 +93,8 @@ if settlements > 0 then
   end
   if selected ~= broker_db then call('SELECT', broker_db) end
   for i = 1, settlements do
-    local own = held[i + 1] and string.match(held[i + 1], '^[^%z]*%z([^%z]*)')
-    if own and own ~= '' then flows[i] = own end
+    notes[i] = held[i + 1] and {parts_of(held[i + 1])}
+    if notes[i] and notes[i][2] ~= '' then flows[i] = notes[i][2] end
   end
   meet(flows)
   local ended, names, over = {}, {}, {}
@@ -108,7 +108,8 @@ if settlements > 0 then
       over[claimed_as] = true
       ended[#ended + 1], names[#names + 1] = claimed_as, claim
       if tenants[flow] then grant(flow, ARGV[settled[i] + 4]) end
-      local line, claimed_nth = release(value, flow, tonumber(ARGV[settled[i] + 3]))
+      local line, claimed_nth = notes[i][1], tonumber(notes[i][4])
+      release(notes[i], flow, tonumber(ARGV[settled[i] + 3]))
       -- What a stock worker has restored after its visibility timeout is in its list again.
       if action ~= 'ack' and not was_started(value) and call('HDEL', unacked, claim) == 0 then action = 'ack' end
       if action == 'front' then

@@ -19,8 +19,9 @@
 -- e the floor when it entered the line, as long as v is below (see `turn_of`),
 -- c what one of its tasks takes (moving average, ms), h the owner that has claimed some before a slot was free for them, if
 -- any (nobody else claims of it meanwhile: so it starts in order), w weight if not 1, m most running at once if limited,
--- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines: name -> {n waiting, f claim numbers of those at its
--- front that came back, t since when they wait: pairs of a number of messages and a time, ms, from the front}.
+-- i least time between two starts, ms, if limited, and z when the next may start; p paused, o line served last, l lines
+-- (see `lines_of`): name -> {n waiting, f claim numbers of those at its front that came back, t since when they wait: pairs
+-- of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
 -- (tenants), throttled (tenants that have to wait for their next start), epoch (counts the answers to whose a message
 -- is, see answer.lua). Beside them: revoked (number of the latest revocation, see revoke.lua), which is only read here,
@@ -81,10 +82,44 @@ local function opens(line)
   return rate and rate.z or 0
 end
 
--- How many messages of a tenant could be claimed now: of a task whose rate is limited, one at a time.
+-- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
+-- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
+-- sixth of a step. Most tenants have few of them: what is absent is not named in the table, which would make it larger,
+-- and lines, which a step that only settles doesn't need, stay packed until asked for.
+local function read(value)
+  local rest, v, e, r, n, c, w, m, i, z, p, h, o = cmsgpack.unpack_limit(value, 12, 0)
+  local tenant = {v = v, e = e, r = r, n = n, c = c, h = h, l = string.sub(value, rest + 1)}
+  if w or m or i or z or p or o then tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.o = w, m, i, z, p, o end
+  return tenant
+end
+
+local function lines_of(tenant)
+  if type(tenant.l) == 'table' then return tenant.l end
+  local values = {cmsgpack.unpack(tenant.l)}
+  tenant.l = {}
+  for at = 2, 4 * values[1], 4 do tenant.l[values[at]] = {n = values[at + 1], f = values[at + 2], t = values[at + 3]} end
+  return tenant.l
+end
+
+local ABSENT = string.rep('\192', 7) -- w to o, as nil
+local function written(tenant)
+  local pack, lines, parts, count = cmsgpack.pack, tenant.l, {}, 0
+  local head, rest = pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c), ABSENT
+  if tenant.w or tenant.m or tenant.i or tenant.z or tenant.p or tenant.h or tenant.o then
+    rest = pack(tenant.w, tenant.m, tenant.i, tenant.z, tenant.p, tenant.h, tenant.o)
+  end
+  if type(lines) == 'string' then return head .. rest .. lines end
+  for line, place in pairs(lines) do
+    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
+    count = count + 4
+  end
+  return head .. rest .. pack(count / 4, unpack(parts, 1, count))
+end
+
+-- How many of its messages could be claimed now: of a task whose rate is limited, one at a time.
 local function open_messages(tenant)
   local open = 0
-  for line, place in pairs(tenant.l) do
+  for line, place in pairs(lines_of(tenant)) do
     if opens(line) <= now then open = open + (rate_of(line) and 1 or place.n) end
   end
   return open
@@ -98,27 +133,14 @@ end
 -- Whoever comes first may have it.
 local function is_free(tenant) return may_run(tenant) and not tenant.h end
 
--- A tenant is kept as so many MessagePack values one after the other, absent ones as nil: the fields in this order,
--- the number of lines, then of each its name, n, f and t. This takes less than half of what JSON does, which was a
--- sixth of a step.
-local function read(v, e, r, n, c, w, m, i, z, p, h, o, lines, ...)
-  local l = {}
-  for at = 1, 4 * lines, 4 do
-    local line, waiting, numbers, marks = select(at, ...)
-    l[line] = {n = waiting, f = numbers, t = marks}
-  end
-  return {v = v, e = e, r = r, n = n, c = c, w = w, m = m, i = i, z = z, p = p, h = h, o = o, l = l}
+-- Where a tenant is in the order of all that wait.
+local function turn_of(tenant)
+  local entered = tenant.e
+  return entered and entered > tenant.v and entered or tenant.v
 end
 
-local function written(tenant)
-  local parts, count = {}, 0
-  for line, place in pairs(tenant.l) do
-    parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = line, place.n, place.f, place.t
-    count = count + 4
-  end
-  return cmsgpack.pack(tenant.v, tenant.e, tenant.r, tenant.n, tenant.c, tenant.w, tenant.m, tenant.i, tenant.z, tenant.p,
-    tenant.h, tenant.o, count / 4, unpack(parts, 1, count))
-end
+-- With which turn a tenant is to be in the sorted set of those that are ready, if at all.
+local function ready_turn(tenant) return is_free(tenant) and turn_of(tenant) or nil end
 
 -- Reads what is known of these flows, in one call for all.
 local function meet(flows)
@@ -148,8 +170,8 @@ local function meet(flows)
   end
   for i = 1, count do
     if values[i] then
-      local tenant = read(cmsgpack.unpack(values[i]))
-      tenant.was_ready = is_free(tenant)
+      local tenant = read(values[i])
+      tenant.kept = ready_turn(tenant) -- what the sorted set has, until `remember`
       tenants[fields[i]] = tenant
     end
   end
@@ -165,14 +187,11 @@ local function line_up(tenant)
   tenant.e = floor
 end
 
--- Where a tenant is in the order of all that wait.
-local function turn_of(tenant) return math.max(tenant.v, tenant.e or 0) end
-
 -- A flow that is about to wait.
 local function enter(flow)
   local tenant = tenants[flow]
   if not tenant then
-    tenant = {v = 0, r = 0, n = 0, l = {}}
+    tenant = {v = 0, e = 0, r = 0, n = 0, l = {}}
     tenants[flow] = tenant
     if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
@@ -206,21 +225,24 @@ local function lane(line, flow) return lanes .. line .. '\031' .. flow end
 local function list_of(line) return string.match(line, '^[^\031]*') end
 
 local function count(tenant, line, change)
-  local place = tenant.l[line] or {n = 0}
-  tenant.l[line] = place
+  local lines = lines_of(tenant)
+  local place = lines[line] or {n = 0, t = nil}
   place.n = place.n + change
   tenant.n = tenant.n + change
   waiting = waiting + change
-  if place.n <= 0 then tenant.l[line] = nil end
+  lines[line] = place.n > 0 and place or nil
   return place
 end
 
--- Pairs of number and time a line keeps at most. Beyond that the two nearest are merged.
-local MARKS = 16
+local MARKS = 6 -- pairs of number and time a line keeps at most; beyond that the two nearest are merged
 
 -- Notes that the last so many messages of a line wait from now on.
 local function mark(place, messages)
-  local marks = place.t or {}
+  local marks = place.t
+  if not marks then
+    place.t = {messages, now}
+    return
+  end
   local last = #marks
   if marks[last] == now then
     marks[last - 1] = marks[last - 1] + messages
@@ -236,7 +258,6 @@ local function mark(place, messages)
     end
     marks[#marks + 1], marks[#marks + 2] = messages, now
   end
-  place.t = marks
 end
 
 -- Puts messages, the oldest first, to the end of a line.
@@ -266,9 +287,10 @@ end
 -- Lines of a tenant, the first to be served first: by priority, what is due before what is new; of equal ones the one
 -- after that which was served last.
 local function by_turn(tenant)
-  local lines = {}
-  for line in pairs(tenant.l) do lines[#lines + 1] = line end
-  if #lines < 2 then return lines end
+  local all, lines = lines_of(tenant), {}
+  local only = next(all)
+  if not only or not next(all, only) then return {only} end
+  for line in pairs(all) do lines[#lines + 1] = line end
   local function rank(line)
     local step = string.match(line, '\6\022(%d)') or '0'
     return step .. (string.find(line, DUE, 1, true) and '0' or '1') .. (line > (tenant.o or '') and '0' or '1') .. line
@@ -282,25 +304,23 @@ local function parts_of(value) return string.match(value, '^([^%z]*)%z([^%z]*)%z
 
 local function was_started(value) return string.find(value, '^[^%z]*%z[^%z]*%z[^%z]*%z%d+%z') ~= nil end
 
--- A claim is over: its tenant runs one less, and is charged what it ran (ms) in place of what was expected. -1: that is
--- not known. Returns the line and the number of the claim.
-local function release(value, flow, ran)
-  local line, own, charge, claimed = parts_of(value)
-  local tenant = tenants[own ~= '' and own or flow]
+-- A claim of these parts is over: its tenant runs one less, and is charged what it ran (ms; -1: unknown), not the expected.
+local function release(parts, flow, ran)
+  local own = parts[2] ~= '' and parts[2] or flow
+  local tenant = tenants[own]
   if tenant then
     local paid = 0
-    if own ~= '' then
+    if parts[2] ~= '' then
       refilled = refilled or tenant.n > 0 and not tenant.h and not may_run(tenant)
       tenant.r = math.max(0, tenant.r - 1)
-      paid = tonumber(charge)
+      paid = tonumber(parts[3])
     end
     if ran >= 0 then
       tenant.v = tenant.v + (ran - paid) / (tenant.w or 1)
       if ran > 0 then tenant.c = tenant.c and tenant.c + (ran - tenant.c) / 4 or ran end
     end
-    changed[own ~= '' and own or flow] = true
+    changed[own] = true
   end
-  return line, tonumber(claimed)
 end
 
 -- Those whose next start was put off until now may run again.
@@ -316,8 +336,9 @@ end
 -- Of a tenant that may not run: when the first of its lines opens that is not paused (0 if none has to wait), and
 -- whether one is paused.
 local function next_opening(tenant)
+  if not bars then return 0, false end
   local first, any_paused = math.huge, false
-  for line in pairs(bars and tenant.l or {}) do
+  for line in pairs(lines_of(tenant)) do
     first = math.min(first, opens(line))
     any_paused = any_paused or is_paused(line)
   end
@@ -329,26 +350,26 @@ local function remember()
   local fields, leave, enter_ready, leave_ready, wait, shut = {}, {}, {}, {}, {}, {}
   for flow in pairs(changed) do
     local tenant = tenants[flow]
-    local is_ready, was_ready = is_free(tenant), tenant.was_ready
+    local turn, kept = ready_turn(tenant), tenant.kept
     if tenant.z and tenant.z <= now then tenant.z = nil end
     if tenant.n <= 0 or tenant.e and tenant.e <= tenant.v then tenant.e = nil end
     if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
       fields[#fields + 1] = flow
       fields[#fields + 1] = written(tenant)
     end
-    tenant.was_ready = is_ready
+    tenant.kept = turn
     local start, any_paused = 0, false
-    if not is_ready then start, any_paused = next_opening(tenant) end
+    if not turn then start, any_paused = next_opening(tenant) end
     if any_paused then shut[#shut + 1] = flow end
     if tenant.z or start > 0 then
       wait[#wait + 1] = tostring(math.max(tenant.z or 0, start))
       wait[#wait + 1] = flow
     end
-    if is_ready then
+    if turn then
       -- In whole microseconds: a sorted set that is short is kept as a list, in which fractions are text.
-      enter_ready[#enter_ready + 1] = string.format('%d', turn_of(tenant) * 1000 + 0.5)
+      enter_ready[#enter_ready + 1] = string.format('%d', turn * 1000 + 0.5)
       enter_ready[#enter_ready + 1] = flow
-    elseif was_ready or bars then -- before a queue was paused it may have been
+    elseif kept or bars then -- before a queue was paused it may have been
       leave_ready[#leave_ready + 1] = flow
     end
   end
