@@ -4,8 +4,8 @@ Tasks of 50 ms are called at random moments, 80 % of what four slots can do: all
 floods. The wait of a task is from just before the producer sends its LPUSH to its first line (`bench.tasks.record`), as in `pickup.py`. Most of it is no
 worker's fault: at such a load all slots are busy for some moments, and who calls then has to wait for one. So beside it
 stands what is left if tasks were all that takes time (`ideal`): the same calls at the same moments, whoever is free takes
-the oldest at once. The excess is the difference, of each percentile. With twenty users fairstalk does not take the oldest: who
-has had less goes first, and who calls several at once waits longer for it.
+the oldest at once. The excess is the difference, of each percentile. With twenty users fairstalk does not always take the
+oldest: those within their credit are served in the order in which they came, and before others.
 """
 import heapq
 import random

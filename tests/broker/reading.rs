@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, messages, settled};
 use fairstalk::broker::inspect::{self, LineFigures};
-use fairstalk::broker::{Action, publish};
+use fairstalk::broker::{Action, Settlement, publish};
 
 #[tokio::test]
 async fn figures_are_what_is_there() {
@@ -45,7 +45,8 @@ async fn tenants_are_told_with_what_they_wait_for_and_run() {
     owner.grant(&[("u", 2.0, 5)]);
     let claims = owner.claim(1).await;
     let now = stage.now().await;
-    owner.settle(&[settled(&claims[0], Action::Delay { message: claims[0].raw.clone(), due: now })]).await;
+    let delay = Action::Delay { message: claims[0].raw.clone(), due: now };
+    owner.settle(&[Settlement { ran: Some(1000.0), ..settled(&claims[0], delay) }]).await;
     stage.push("a", &["anything"]).await;
     owner.file().await;
     owner.claim(1).await;
@@ -61,7 +62,7 @@ async fn tenants_are_told_with_what_they_wait_for_and_run() {
     assert_eq!((queue.cost, queue.weight, queue.max_concurrency), (None, 1.0, None));
     assert_eq!(queue.lines, []);
     assert_eq!((user.flow.as_str(), user.waiting, user.running), ("t:u", 5, 0));
-    assert_eq!((user.cost, user.weight, user.max_concurrency), (Some(10.0), 2.0, Some(5)));
+    assert_eq!((user.cost, user.weight, user.max_concurrency), (Some(1000.0), 2.0, Some(5)));
     assert!(user.virtual_time > 0.0);
     assert_eq!(user.lines, [line("p:a", false, 2), line("p:a", true, 1), line("p:b\x06\x163", false, 2)]);
     assert_eq!(serde_json::to_value(&user).unwrap()["lines"][1]["due"], true);

@@ -23,8 +23,8 @@ async fn the_tenant_with_the_least_running_time_goes_first() {
     let mut owner = with_lanes(&mut stage, "o", &[("a", 9), ("b", 9), ("c", 9)]).await;
     let claims = owner.claim(3).await;
     assert_eq!(whose(&claims), "abc", "as they came");
-    owner.settle(&[ran(&claims[0], 100.0), ran(&claims[1], 30.0), ran(&claims[2], 15.0)]).await;
-    // They have had 100, 30 and 15 ms, and that is what the next of each is expected to take.
+    owner.settle(&[ran(&claims[0], 1000.0), ran(&claims[1], 300.0), ran(&claims[2], 150.0)]).await;
+    // They have had 1000, 300 and 150 ms, more than their credit, and that is what the next of each is expected to take.
     let mut order = String::new();
     for want in [1, 1, 1, 1, 2] {
         order += &whose(&owner.claim(want).await);
@@ -76,6 +76,22 @@ async fn a_newcomer_goes_first_once_and_cannot_save_up_credit() {
         let after = whose(&owner.claim(12).await);
         assert_eq!(after.matches('s').count(), 4, "then as often as the others: {after}");
     }
+}
+
+/// Else, at a load that leaves gaps, those who have just run something would wait for all that come new after each gap.
+#[tokio::test]
+async fn who_begins_while_nobody_is_there_has_credit_too() {
+    let mut stage = Stage::new(&["q"]).await;
+    let mut owner = with_lanes(&mut stage, "o", &[("x", 2)]).await;
+    let claims = owner.claim(1).await;
+    owner.settle(&[ran(&claims[0], 10.0)]).await;
+    stage.push("q", &messages("y", 2)).await;
+    owner.file().await;
+    let mut order = String::new();
+    for _ in 0..3 {
+        order += &whose(&owner.claim(1).await);
+    }
+    assert_eq!(order, "xyy", "the second of x came before y");
 }
 
 /// Whoever of them has had more of late: none of those with little to do waits for all others of them.
@@ -138,7 +154,7 @@ async fn what_was_claimed_unseen_is_charged_too() {
     stage.push("q", &messages("a", 3)).await;
     stage.push("q", &messages("b", 3)).await;
     owner.file().await;
-    owner.settle(&[ran(&unseen[0], 25.0)]).await;
+    owner.settle(&[ran(&unseen[0], 250.0)]).await;
     assert_eq!(whose(&owner.claim(4).await), "bbba");
 }
 

@@ -161,7 +161,7 @@ local function serve(round)
     if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
   end
   local free = reserved > 0 and free_slots() or math.huge
-  local charges, texts, shares, taken, short = {}, {}, {}, {}, false
+  local charges, texts, shares, taken, places, short = {}, {}, {}, {}, {}, false
   local left = want
   while left > 0 and line[first] do
     local flow = line[first]
@@ -175,7 +175,7 @@ local function serve(round)
     if (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
       (free > reserved or tenant.r == 0) then
       if not taken[flow] then
-        charges[flow], taken[flow] = math.max(tenant.c or usual, 0.01), 0
+        charges[flow], taken[flow], places[flow] = math.max(tenant.c or usual, 0.01), 0, tenant.e
         shares[#shares + 1] = flow
       end
       local some = reserved > 0 and 1 or portion(tenant, charges[flow], taken[flow], left)
@@ -208,6 +208,7 @@ local function serve(round)
       end
     end
     -- Another may have had the one start of a limited task.
+    if left == taken[flow] then tenant.e = places[flow] end
     tenant.r, tenant.v, short = tenant.r - left, tenant.v - left * charges[flow] / (tenant.w or 1), short or left > 0
   end
   if want == 0 then

@@ -191,7 +191,7 @@ end
 local function enter(flow)
   local tenant = tenants[flow]
   if not tenant then
-    tenant = {v = 0, e = 0, r = 0, n = 0, l = {}}
+    tenant = {v = -math.huge, e = 0, r = 0, n = 0, l = {}}
     tenants[flow] = tenant
     if paused > 0 and call('SISMEMBER', own('paused'), flow) == 1 then tenant.p = true end
   end
