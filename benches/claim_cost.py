@@ -34,9 +34,9 @@ class Owner:
         client.flushall()
         # CPU seconds of all calls and of the longest since `forget`.
         self.spent = self.longest = 0.0
-        parts = {"step": ("step", "claim"), "beat": ("beat",), "leave": ("leave",)}
+        parts = {"step": ("step", "claim"), "beat": ("beat",), "leave": ("pour", "leave")}
         self.scripts = {
-            script: client.script_load("".join((SCRIPTS / f"{name}.lua").read_text() for name in ("tenants", *names)))
+            script: client.script_load("".join((SCRIPTS / f"{name}.lua").read_text() for name in ("tenants", "lanes", *names)))
             for script, names in parts.items()
         }
         self.call("beat", QUEUES, 3_600_000, "{}", 1, 100, 3_600_000, 1, 16, 3600)

@@ -1,7 +1,8 @@
 //! The answer to whose a message is, where the workers had to find it out: one for all of them, kept over restarts.
 
-use super::script::{call, script};
+use super::script::{POUR, call, script};
 use super::{BrokerError, Connection, Keys};
+use redis::ToRedisArgs;
 
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,8 +24,18 @@ pub async fn read(connection: &mut Connection, keys: &Keys) -> Result<Kept, Brok
     Ok(Kept { epoch: epoch.unwrap_or(0), answer })
 }
 
-/// Replaces the answer of number `epoch` by another. Whether that was done, and what is in force now: another worker
-/// may have been first. All that waits in lanes is then in the lists again, to be filed by the new answer.
+/// How far a replacement is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// It was begun by this call; otherwise another worker was first.
+    pub begun: bool,
+    /// What is in force now.
+    pub kept: Kept,
+    /// Another is on its way: all that waits in lanes goes to the lists again, to be filed by it. To be gone on with.
+    pub coming: bool,
+}
+
+/// Begins to replace the answer of number `epoch` by another, and does a first part of it.
 ///
 /// # Errors
 /// [`BrokerError`].
@@ -33,11 +44,30 @@ pub async fn replace(
     keys: &Keys,
     epoch: u64,
     answer: &str,
-) -> Result<(bool, Kept), BrokerError> {
-    let script = script!("scripts/answer.lua");
+) -> Result<Replacement, BrokerError> {
+    replaced(connection, keys, epoch, answer).await
+}
+
+/// Does a part of the replacement that is on its way, if one is.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn go_on(connection: &mut Connection, keys: &Keys) -> Result<Replacement, BrokerError> {
+    replaced(connection, keys, "", "").await
+}
+
+async fn replaced(
+    connection: &mut Connection,
+    keys: &Keys,
+    epoch: impl ToRedisArgs,
+    answer: &str,
+) -> Result<Replacement, BrokerError> {
+    let script = script!("scripts/pour.lua", "scripts/answer.lua");
     let mut invocation = call(&script, keys, "");
-    invocation.arg(epoch).arg(answer);
+    invocation.arg(epoch).arg(answer).arg(POUR);
     let mut redis = connection.redis.clone();
-    let (done, epoch, answer): (u8, u64, String) = connection.sorted(invocation.invoke_async(&mut redis)).await?;
-    Ok((done == 1, Kept { epoch, answer: Some(answer).filter(|answer| !answer.is_empty()) }))
+    let (begun, epoch, answer, coming): (bool, u64, String, bool) =
+        connection.sorted(invocation.invoke_async(&mut redis)).await?;
+    let kept = Kept { epoch, answer: Some(answer).filter(|answer| !answer.is_empty()) };
+    Ok(Replacement { begun, kept, coming })
 }

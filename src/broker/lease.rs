@@ -5,7 +5,7 @@
 
 use super::connection::unexpected;
 use super::reply::flow_of;
-use super::script::{call, script};
+use super::script::{POUR, call, script};
 use super::{BrokerError, Claim, Connection, Keys};
 use crate::config::Delivery;
 use redis::Script;
@@ -22,9 +22,6 @@ pub const VISIBILITY: Duration = Duration::from_secs(3600);
 
 /// Claims looked at in one go.
 const BATCH: usize = 100;
-
-/// Messages poured back in one script call, about: the server is not held up for more than some milliseconds.
-const POUR: usize = 500;
 
 /// A sign of life.
 #[derive(Debug)]
@@ -71,7 +68,7 @@ impl Leases {
         Leases {
             beat: script!("scripts/beat.lua"),
             seize: script!("scripts/seize.lua"),
-            leave: script!("scripts/leave.lua"),
+            leave: script!("scripts/pour.lua", "scripts/leave.lua"),
             keys,
             visibility: VISIBILITY,
         }

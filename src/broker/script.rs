@@ -1,4 +1,4 @@
-//! The scripts: nearly each is `tenants.lua` and its own part, and gets the same keys and arguments first.
+//! The scripts: nearly each is `tenants.lua`, `lanes.lua` and its own part, and gets the same keys and arguments first.
 
 use super::Keys;
 use redis::ScriptInvocation;
@@ -6,10 +6,17 @@ use redis::ScriptInvocation;
 /// A script made of the common part and its own.
 macro_rules! script {
     ($($part:literal),+) => {
-        redis::Script::new(concat!(include_str!("scripts/tenants.lua"), $(include_str!($part)),+))
+        redis::Script::new(concat!(
+            include_str!("scripts/tenants.lua"),
+            include_str!("scripts/lanes.lua"),
+            $(include_str!($part)),+
+        ))
     };
 }
 pub(super) use script;
+
+/// Messages poured back in one call, about: nobody else waits for the server for more than some milliseconds.
+pub(super) const POUR: usize = 500;
 
 /// A call with what all scripts expect: their keys, the prefix of all keys, the owner in question.
 pub(super) fn call<'a>(script: &'a redis::Script, keys: &Keys, owner: &str) -> ScriptInvocation<'a> {

@@ -299,8 +299,9 @@ impl Engine {
         if self.exchange.is_connected() && self.flight.is_none() {
             sooner(self.look_due());
             sooner(self.gaze.later);
-            if self.settles() || self.ahead.releases() {
-                sooner(Some(Instant::now())); // of what was just claimed, not all has to run
+            // Of what was just claimed, not all has to run.
+            if self.settles() || self.ahead.releases() || self.naming.is_due() {
+                sooner(Some(Instant::now()));
             }
         }
         sooner(self.memory.look_at);

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::exchange::Trouble;
-use crate::broker::answer::{self, Kept};
+use crate::broker::answer::{self, Kept, Replacement};
 use crate::config::{Config, Queues, Tenancy};
 use crate::fairness::discovery::{Answer, Discovery, Name};
 use crate::fairness::{flow, named};
@@ -59,7 +59,12 @@ impl Naming {
         self.proposed = answer.or(self.proposed.take());
     }
 
-    /// A step has told the number of the answer in force.
+    /// There is something to agree on.
+    pub fn is_due(&self) -> bool {
+        self.search.is_some() && (self.outdated || self.proposed.is_some())
+    }
+
+    /// A step has told the number of the answer in force, or of that which is to be.
     pub fn heard(&mut self, epoch: Option<u64>) {
         self.outdated |= epoch.is_some_and(|epoch| epoch > self.epoch);
     }
@@ -98,25 +103,26 @@ fn parameters<'a>(registry: Option<&'a Registry>, message: &Message) -> &'a [Str
 }
 
 impl Engine {
-    /// Has all workers agree on whose a message is: reads the answer in force, or puts a new one in its place.
+    /// Has all workers agree on whose a message is: reads the answer in force, or does a part of putting a new one in its
+    /// place.
     pub(super) async fn agree(&mut self) -> Result<(), Trouble> {
-        if !self.naming.outdated && self.naming.proposed.is_none() || self.naming.search.is_none() {
+        if !self.naming.is_due() {
             return Ok(());
         }
         let Some(connection) = &mut self.exchange.connection else { return Ok(()) };
         let keys = &self.exchange.keys;
-        let kept = match self.naming.proposed.take().filter(|_| !self.naming.outdated) {
+        let Replacement { kept, coming, .. } = match self.naming.proposed.take().filter(|_| !self.naming.outdated) {
             Some(proposed) => {
                 let json = serde_json::json!(proposed).to_string();
-                let (done, kept) = answer::replace(connection, keys, self.naming.epoch, &json).await?;
-                if done {
+                let replacement = answer::replace(connection, keys, self.naming.epoch, &json).await?;
+                if replacement.begun {
                     tell(&proposed);
                 }
-                kept
+                replacement
             }
-            None => answer::read(connection, keys).await?,
+            None => answer::go_on(connection, keys).await?,
         };
-        self.naming.outdated = false;
+        self.naming.outdated = coming;
         if kept.epoch != self.naming.epoch {
             // What was looked at is to be named anew.
             self.filings.clear();

@@ -1,9 +1,23 @@
 //! Whose a message is, where that was found out: the answer is one for all, and a new one leaves nobody's order.
 
 use crate::stage::{Owner, Stage, ack, messages, raws};
-use fairstalk::broker::answer::{self, Kept};
+use fairstalk::broker::answer::{self, Kept, Replacement};
 use fairstalk::broker::{Filing, Room, StepReply};
 use fairstalk::fairness::flow::of_queue;
+
+/// Replaces the answer of a number, with as many calls as it takes; these.
+async fn replace(stage: &mut Stage, epoch: u64, answer: &str) -> usize {
+    let keys = stage.keys.clone();
+    let mut replacement = answer::replace(&mut stage.admin, &keys, epoch, answer).await.unwrap();
+    assert!(replacement.begun);
+    let mut calls = 1;
+    while replacement.coming {
+        replacement = answer::go_on(&mut stage.admin, &keys).await.unwrap();
+        calls += 1;
+    }
+    assert_eq!(replacement.kept, Kept { epoch: epoch + 1, answer: Some(answer.into()) });
+    calls
+}
 
 async fn look(owner: &mut Owner) -> StepReply {
     owner.one_step(0, &[], &[]).await.unwrap().unwrap()
@@ -25,11 +39,12 @@ async fn of_two_who_answer_at_once_the_first_is_right() {
     let keys = stage.keys.clone();
     assert_eq!(answer::read(&mut stage.admin, &keys).await.unwrap(), Kept::default());
     let first = Kept { epoch: 1, answer: Some("first".into()) };
-    assert_eq!(answer::replace(&mut stage.admin, &keys, 0, "first").await.unwrap(), (true, first.clone()));
-    assert_eq!(answer::replace(&mut stage.admin, &keys, 0, "second").await.unwrap(), (false, first.clone()));
+    assert_eq!(replace(&mut stage, 0, "first").await, 1);
+    let late = Replacement { begun: false, kept: first.clone(), coming: false };
+    assert_eq!(answer::replace(&mut stage.admin, &keys, 0, "second").await.unwrap(), late);
+    assert_eq!(answer::go_on(&mut stage.admin, &keys).await.unwrap(), late);
     assert_eq!(answer::read(&mut stage.admin, &keys).await.unwrap(), first);
-    let second = Kept { epoch: 2, answer: Some("second".into()) };
-    assert_eq!(answer::replace(&mut stage.admin, &keys, 1, "second").await.unwrap(), (true, second));
+    replace(&mut stage, 1, "second").await;
 }
 
 /// What waits under a queue's name is in the list again, foremost, in its order, and is filed anew.
@@ -37,7 +52,6 @@ async fn of_two_who_answer_at_once_the_first_is_right() {
 async fn a_new_answer_brings_lanes_back_to_their_lists() {
     for rest in [0, 3] {
         let mut stage = Stage::new(&["q", "r"]).await;
-        let keys = stage.keys.clone();
         // More than go in one piece.
         let all: Vec<Vec<u8>> = (0..2500)
             .flat_map(|n| [format!(r#"{{"id": "a-{n}"}}"#), format!(r#"{{"id": "b-{n}"}}"#)])
@@ -57,7 +71,8 @@ async fn a_new_answer_brings_lanes_back_to_their_lists() {
         if !later.is_empty() {
             stage.push("q", later).await;
         }
-        assert!(answer::replace(&mut stage.admin, &keys, 0, "{}").await.unwrap().0);
+        let calls = replace(&mut stage, 0, "{}").await;
+        assert_eq!(calls > 5, rest > 0, "{calls}: a lane becomes the list where that is empty");
         let census = stage.census().await;
         let claimed = raws(&claims);
         let left: Vec<_> = all.iter().filter(|message| !claimed.contains(message)).cloned().collect();
@@ -90,17 +105,70 @@ async fn a_new_answer_brings_lanes_back_to_their_lists() {
     }
 }
 
+/// Each call is short. Between two of them lanes are served in their order, nothing is filed, and the worker that began it
+/// may die: another goes on.
+#[tokio::test]
+async fn while_an_answer_is_on_its_way_lanes_are_served_and_nothing_is_filed() {
+    let mut stage = Stage::new(&["q"]).await;
+    let keys = stage.keys.clone();
+    let (before, after) = (messages("a", 3000), messages("b", 3));
+    stage.push("q", &before).await;
+    let mut owner = stage.owner("o").await;
+    owner.file().await;
+    stage.push("q", &after).await;
+    let mut replacement = answer::replace(&mut stage.admin, &keys, 0, "{}").await.unwrap();
+    assert_eq!((replacement.begun, replacement.coming, replacement.kept.clone()), (true, true, Kept::default()));
+    let rival = answer::replace(&mut stage.admin, &keys, 0, "another").await.unwrap();
+    assert!(!rival.begun && rival.coming);
+    let mut claimed = Vec::new();
+    while replacement.coming {
+        let reply = owner.step(10, &[]).await;
+        assert_eq!((reply.epoch, reply.looked.len()), (Some(1), 0));
+        claimed.extend(raws(&reply.claims));
+        let census = stage.census().await;
+        census.places();
+        assert_eq!(census.tenants().len(), 1, "none of b has been filed");
+        replacement = answer::go_on(&mut stage.admin, &keys).await.unwrap();
+    }
+    assert!(claimed.len() >= 40, "{}", claimed.len());
+    assert_eq!(claimed, before[..claimed.len()], "in their order");
+    let list = stage.census().await.list("q");
+    assert_eq!(list, [&before[claimed.len()..], &after].concat());
+    assert!(look(&mut owner).await.looked.is_empty(), "it could not file it");
+    owner.epoch = 1;
+    owner.file().await;
+    assert_eq!(stage.census().await.waiting("q", "t:b"), after);
+}
+
+/// Whoever has an answer of the operator's doesn't wait for one that nobody goes on with any more.
+#[tokio::test]
+async fn an_answer_that_is_left_on_its_way_holds_up_nobody_who_needs_none() {
+    let mut stage = Stage::new(&["q"]).await;
+    let keys = stage.keys.clone();
+    stage.push("q", &messages("a", 3000)).await;
+    let mut owner = stage.owner("o").await;
+    owner.file().await;
+    stage.push("q", &messages("b", 1)).await;
+    assert!(answer::replace(&mut stage.admin, &keys, 0, "{}").await.unwrap().coming);
+    owner.epoch = 1 << 53;
+    owner.file().await;
+    let census = stage.census().await;
+    assert_eq!(
+        (census.list("q").len(), census.waiting("q", "t:a").len(), census.waiting("q", "t:b").len()),
+        (0, 3000, 1)
+    );
+}
+
 /// A worker that has not heard of it files nothing, is told, and nothing is lost.
 #[tokio::test]
 async fn nothing_is_filed_by_an_old_answer() {
     let mut stage = Stage::new(&["q"]).await;
-    let keys = stage.keys.clone();
     let all = messages("a", 4);
     stage.push("q", &all).await;
     let mut owner = stage.owner("o").await;
     let reply = look(&mut owner).await;
     assert_eq!(reply.epoch, Some(0));
-    answer::replace(&mut stage.admin, &keys, 0, "{}").await.unwrap();
+    replace(&mut stage, 0, "{}").await;
     let reply = file_by_queue(&mut owner, reply).await;
     assert_eq!(reply.epoch, Some(1));
     let census = stage.census().await;
@@ -117,7 +185,7 @@ async fn an_answer_outlives_the_workers() {
     let mut stage = Stage::new(&["q"]).await;
     let keys = stage.keys.clone();
     let mut owner = stage.owner("o").await;
-    answer::replace(&mut stage.admin, &keys, 0, "kept").await.unwrap();
+    replace(&mut stage, 0, "kept").await;
     assert!(owner.leave().await.is_empty());
     let kept = answer::read(&mut stage.admin, &keys).await.unwrap();
     assert_eq!(kept, Kept { epoch: 1, answer: Some("kept".into()) });

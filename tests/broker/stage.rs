@@ -135,6 +135,8 @@ impl Stage {
     pub async fn leave_once(&mut self, owner: &str, budget: usize) -> i64 {
         let script = concat!(
             include_str!("../../src/broker/scripts/tenants.lua"),
+            include_str!("../../src/broker/scripts/lanes.lua"),
+            include_str!("../../src/broker/scripts/pour.lua"),
             include_str!("../../src/broker/scripts/leave.lua")
         );
         let keys = &self.keys;

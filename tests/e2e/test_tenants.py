@@ -58,8 +58,9 @@ def test_tenants_are_shown_with_what_they_have_and_had(celery_app, client, fairs
     tenancy = {**TENANCY, "weights": {"1": 2}, "max_concurrency": {"nobody": 1}}
     daemon = fairstalk(workers={"processes": 1, "concurrency": 2, **NOW}, tenancy=tenancy)
     quiet = users(shares=True, count=1)[0]
+    send(ledger, BULK, 4, seconds=0.3)  # more than its credit
     send(ledger, BULK, 6, seconds=60)
-    ledger.wait("start", 2)
+    ledger.wait("start", 6)
     send(ledger, quiet, 2)
     eventually(lambda: (tenant(daemon, quiet) or {}).get("waiting") == 2)
     bulk = eventually(lambda: (line := tenant(daemon, BULK)) and line["share"] > 0.99 and line)
@@ -245,6 +246,26 @@ def test_order_is_kept_when_it_is_found_out(celery_app, client, fairstalk, ledge
         assert sorted(numbers) == list(range(each))
         # Two slots: neighbours may reach the ledger the other way round.
         assert all(n >= place - 1 for place, n in enumerate(numbers)), (user, numbers)
+
+
+def test_an_answer_that_was_left_halfway_comes_into_force(celery_app, client, fairstalk, ledger):
+    """All processes of a daemon were killed while it put what waited back into the lists. The next one goes on with it."""
+    send(ledger, BULK, MANY)
+    send(ledger, BULK, 1, first=MANY, seconds=60)
+    workers = {"processes": 1, "concurrency": 1, **NOW}
+    daemon = fairstalk(workers=workers, tenancy=NOTHING)
+    send(ledger, BULK, 2 * MANY, first=MANY + 1)
+    ledger.wait("start", MANY + 1)
+    eventually(lambda: sum(line["waiting"] for line in daemon.ask("tenants")) == 2 * MANY)
+    daemon.clear_away()
+    answer = {"name": {"parameter": "user_id"}, "before": None, "agreeing": 9, "disagreeing": 0}
+    client.hset(of_fleet("tenancy"), "next", json.dumps(answer))
+    client.hset(of_fleet("tenants"), "epoch", "0.5")
+    again = fairstalk(workers=workers, tenancy=NOTHING)
+    eventually(lambda: client.hget(of_fleet("tenancy"), "epoch") == b"1", timeout=60)
+    assert not client.hexists(of_fleet("tenancy"), "next")
+    assert explained(again, BULK)["named_by"].startswith('the parameter "user_id", found out: ')
+    eventually(lambda: set(ledger.numbers("start")) == set(range(3 * MANY + 1)), timeout=60)
 
 
 def test_a_deploy_that_changes_the_answer_is_noticed_once(celery_app, client, fairstalk, ledger):

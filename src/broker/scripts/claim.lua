@@ -303,8 +303,9 @@ if look > 0 then
   local open, first = {}, cursor
   local steps = lists_with_messages()
   for _, step in ipairs(steps) do
-    step = whose_turn_is_mine(step)
     meet({})
+    if answered < epoch then break end -- it could file nothing of it
+    step = whose_turn_is_mine(step)
     want = math.min(want, slots - #claimed / 5)
     if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
     for _, place in ipairs(step) do
@@ -365,4 +366,4 @@ if unsorted then next_due = now end
 -- What came back into lanes rings for nobody by itself.
 if refilled and waiting and waiting > 0 then call('SET', ring, number) end
 return {now, next_due and math.ceil(tonumber(next_due)) or -1, cursor % queues, lost, claimed, looked, turn,
-  epoch or -1, revoked or 0, behind, refused}
+  epoch and math.ceil(epoch) or -1, revoked or 0, behind, refused}

@@ -21,7 +21,7 @@ local known = call('HMGET', tenants, 'waiting', 'paused', 'bars', 'epoch', 'revo
 if (known[1] or '0') ~= '0' or (known[2] or '0') ~= '0' or known[3] or call('HEXISTS', intake, list) == 1 then
   return {now}
 end
-local reply = {now, tonumber(known[4] or 0), tonumber(known[5] or 0), 0, 0}
+local reply = {now, math.ceil(known[4] or 0), tonumber(known[5] or 0), 0, 0}
 -- The pop comes first: without memory left a script may not begin with anything that needs some, but go on with it.
 local messages = call('RPOP', list, slots)
 if messages then

@@ -92,8 +92,8 @@ fn verdict(row: &Row, standing: &Standing) -> String {
     }
     match standing.place {
         Some(0) => "is next: the first free slot is its own".to_owned(),
-        Some(1) => "is next but one: one tenant has had less".to_owned(),
-        Some(ahead) => format!("is not next: {ahead} tenants have had less, and go first"),
+        Some(1) => "is next but one: one tenant goes first, that has had less or came before".to_owned(),
+        Some(ahead) => format!("is not next: {ahead} tenants go first, that have had less or came before"),
         None => "has just been served; look again".to_owned(),
     }
 }
