@@ -104,7 +104,7 @@ impl Keys {
         self.key(&format!("fairstalk:{}:{name}", self.fleet))
     }
 
-    /// Tenants that wait or run, JSON.
+    /// Tenants that wait or run, MessagePack.
     pub fn tenants(&self) -> String {
         self.of_fleet("tenants")
     }

@@ -26,7 +26,7 @@ macro_rules! tell {
     };
 }
 
-/// A task is given to its runner: nothing is claimed before a slot is free, so that is one moment.
+/// A task is with its runner; but for what is claimed ahead, that is the moment of its claim.
 pub fn started(start: &Start, work: &Work) {
     if start.config.log.tasks == TaskLines::All {
         tell!(info, start, work, {}, "started");
