@@ -174,14 +174,15 @@ pub async fn elsewhere(connection: &mut Connection, keys: &Keys) -> Result<Elsew
     Ok(Elsewhere { claimed, delayed, dead })
 }
 
-/// All workers of all hosts, by name.
+/// The fleet's workers of all hosts, by name. Those of another application on the same Redis are its own affair.
 ///
 /// # Errors
 /// [`BrokerError`].
 pub async fn workers(connection: &mut Connection, keys: &Keys) -> Result<Vec<WorkerFigures>, BrokerError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("ZRANGE").arg(keys.owners()).arg(0).arg(-1).cmd("HGETALL").arg(keys.figures());
-    let (owners, figures): (Vec<String>, HashMap<String, String>) = connection.pipeline(&pipeline).await?;
+    let (mut owners, figures): (Vec<String>, HashMap<String, String>) = connection.pipeline(&pipeline).await?;
+    owners.retain(|owner| !keys.is_foreign(owner));
     let mut pipeline = redis::pipe();
     for owner in &owners {
         pipeline.cmd("HLEN").arg(keys.claims(owner)).cmd("HEXISTS").arg(keys.claims(owner)).arg("lease");

@@ -57,7 +57,7 @@ impl Had {
     }
 }
 
-/// The last minute of all workers of all hosts, as of their last beats.
+/// The last minute of the fleet's workers of all hosts, as of their last beats.
 ///
 /// # Errors
 /// [`BrokerError`].
@@ -66,9 +66,10 @@ pub async fn minute(connection: &mut Connection, keys: &Keys) -> Result<Minute, 
     struct Figures {
         minute: Minute,
     }
-    let figures: Vec<String> = connection.query(redis::cmd("HVALS").arg(keys.figures())).await?;
+    let figures: Vec<(String, String)> = connection.query(redis::cmd("HGETALL").arg(keys.figures())).await?;
+    let own = figures.iter().filter(|(owner, _)| !keys.is_foreign(owner));
     let mut all = Minute::default();
-    for Figures { minute } in figures.iter().filter_map(|json| serde_json::from_str(json).ok()) {
+    for Figures { minute } in own.filter_map(|(_, json)| serde_json::from_str(json).ok()) {
         all.ran += minute.ran;
         for (flow, had) in &minute.tenants {
             all.tenants.entry(flow.clone()).or_default().add(had);

@@ -158,11 +158,10 @@ fn seconds(until: Instant, now: Instant) -> String {
     format!("{} s", until.saturating_duration_since(now).as_secs_f64().ceil())
 }
 
-/// Cuts at a character; `str::floor_char_boundary` is younger than the oldest compiler that is to build this.
+/// Cuts at a character.
 fn cut(mut text: String) -> String {
     if text.len() > LONGEST {
-        let end = (0..=LONGEST - '…'.len_utf8()).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
+        text.truncate(text.floor_char_boundary(LONGEST - '…'.len_utf8()));
         text.push('…');
     }
     text

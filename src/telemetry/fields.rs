@@ -58,6 +58,8 @@ pub const OUTCOMES: &[(&str, &str)] = &[
     ("oom", "it was killed because it outgrew its memory limit"),
     ("delayed", "its time has not come; it waits in Redis"),
     ("expired", "its time was over before it could start"),
+    ("revoked", "it was taken back before it could start"),
+    ("terminated", "it was taken back while it ran, and is sent a signal"),
     ("handed-back", "it goes back to the front of its queue, uncounted"),
     ("recovered", "its worker died; it goes back to the front of its queue, counted"),
     ("dead-letter", "it was put to the dead letters"),

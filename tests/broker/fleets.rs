@@ -1,7 +1,8 @@
 //! Several applications on one Redis: workers that consume other queues are another fleet, with lanes of its own.
 
 use crate::stage::{Owner, Stage, ack, messages, raws, settled};
-use fairstalk::broker::{Action, Keys};
+use fairstalk::broker::minute::minute;
+use fairstalk::broker::{Action, Keys, inspect};
 use fairstalk::config::Queues;
 
 /// A worker of the fleet that consumes these queues, named as the supervisor names it.
@@ -28,6 +29,21 @@ async fn nobody_claims_what_it_does_not_consume() {
     two.unseen = false;
     assert_eq!(raws(&two.claim(9).await), messages("v", 3));
     assert_eq!(raws(&one.claim(9).await), messages("u", 3));
+}
+
+/// `status`, `tenants` and `metrics` are of one application, and an alarm that it has no worker is not silenced by others'.
+#[tokio::test]
+async fn figures_are_of_the_fleet_alone() {
+    let mut stage = Stage::new(&["a"]).await;
+    let (mut own, mut other) = (worker(&mut stage, 1, &["a"]).await, worker(&mut stage, 2, &["b"]).await);
+    for (owner, ran) in [(&mut own, 30), (&mut other, 500)] {
+        let figures = format!(r#"{{"minute": {{"ran": {ran}, "tenants": {{}}}}}}"#);
+        owner.beat_with(&figures).await;
+    }
+    let keys = stage.keys.clone();
+    let workers = inspect::workers(&mut stage.admin, &keys).await.unwrap();
+    assert_eq!(workers.iter().map(|worker| &worker.owner).collect::<Vec<_>>(), [&own.name]);
+    assert_eq!(minute(&mut stage.admin, &keys).await.unwrap().ran, 30.0);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub(super) fn cancel_consumer(engine: &mut Engine, asked: &Asked) -> Answer {
         false => json!({"ok": format!("no longer consuming from {queue}")}),
         true => json!({"error": format!(
             "{queue} is still consumed: all workers consume the same queues. Take it out of [queues] and run \
-             `fairstalk reload`; or have a tenant wait with `fairstalk pause`."
+             `fairstalk reload`; or have it wait with `fairstalk pause --queue {queue}`."
         )}),
     };
     asked.text("queue").map(cancelled).into()
