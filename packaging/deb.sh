@@ -41,6 +41,9 @@ cp "$root/etc/fairstalk.toml" "$pages"/*.[158] "$pages/_fairstalk" "$pages/fairs
 mkdir "$tree/bash"
 cp "$pages/fairstalk.bash" "$tree/bash/fairstalk"
 cp "$root"/systemd/*.service "$tree/debian/"
+# What the units, the configuration and messages refer to.
+mkdir "$tree/docs"
+cp "$root"/docs/*.md "$root"/docs/*.svg "$tree/docs/"
 
 # The licence and the changes are written once, in the files that a reader of the sources sees.
 sed -e '1,/^$/d; /^$/s/.*/./; s/^/ /' "$root/LICENSE-MIT" >"$tree/licence"

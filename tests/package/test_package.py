@@ -16,6 +16,8 @@ FILES = {
     "./usr/share/bash-completion/completions/fairstalk": "-rw-r--r--",
     "./usr/share/doc/fairstalk/changelog.gz": "-rw-r--r--",
     "./usr/share/doc/fairstalk/copyright": "-rw-r--r--",
+    **{f"./usr/share/doc/fairstalk/docs/{path.name}": "-rw-r--r--"
+       for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".svg")},
     "./usr/share/fish/vendor_completions.d/fairstalk.fish": "-rw-r--r--",
     "./usr/share/lintian/overrides/fairstalk": "-rw-r--r--",
     "./usr/share/man/man1/fairstalk.1.gz": "-rw-r--r--",
