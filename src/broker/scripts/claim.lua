@@ -119,8 +119,8 @@ local function portion(tenant, charge, taken, left)
 end
 
 -- Serves the tenants whose turn it is. Each claim is charged at once with what a task of this tenant is expected to
--- take. Returns whether others may have to be served, who were not looked at: since somebody was chosen who could then
--- not be served, or since it is the turn of tenants that were not read.
+-- take. First as many are read as suffice if each gives a portion, and more in each further round. Returns whether one is
+-- called for: since somebody was chosen who could then not be served, or since it is the turn of tenants that were not read.
 local function serve(round)
   -- Of those this step has changed the sorted set doesn't know yet, and those held by the owner are not in it.
   local line, first, more = {}, 1, round == 1 and math.ceil(want / times(usual)) + 1 or round * want
@@ -137,7 +137,7 @@ local function serve(round)
     end
     if line[low] then table.insert(line, low, flow) else line[low] = flow end
   end
-  -- Who was served is mostly far behind those.
+  -- Those served before are still where they were in the sorted set.
   for flow in pairs(round > 1 and changed or {}) do
     if tenants[flow] and tenants[flow].kept then more = more + 1 end
   end
@@ -161,15 +161,12 @@ local function serve(round)
     if tenants[flow] and not changed[flow] and tenants[flow].h == owner then join(flow) end
   end
   local free = reserved > 0 and free_slots() or math.huge
-  local charges, texts, shares, taken, places, short = {}, {}, {}, {}, {}, false
+  local charges, texts, shares, taken, places = {}, {}, {}, {}, {}
   local left = want
   while left > 0 and line[first] do
     local flow = line[first]
     local tenant = tenants[flow]
-    if turn_of(tenant) > last then
-      short = true
-      break
-    end
+    if turn_of(tenant) > last then break end
     first = first + 1
     -- Who can't be served now can't be later in this step, when less is free.
     if (bars and open_messages(tenant) or tenant.n) > (taken[flow] or 0) and may_run(tenant) and
@@ -187,7 +184,7 @@ local function serve(round)
       if tenant.n > taken[flow] then join(flow) end
     end
   end
-  short = short or left > 0 and last < math.huge
+  local short = left > 0 and not all
   for _, flow in ipairs(shares) do
     local tenant, left, charge = tenants[flow], taken[flow], texts[charges[flow]]
     if not charge then
