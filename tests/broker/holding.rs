@@ -1,6 +1,8 @@
 //! Messages claimed before a slot is free for them: of whom an owner holds some, nobody else claims any.
 
+use crate::picking::pick;
 use crate::stage::{Stage, ack, front, messages, raws};
+use fairstalk::broker::pickup::Picked;
 use std::rc::Rc;
 
 fn flows(names: &[&str]) -> Vec<Rc<str>> {
@@ -69,6 +71,29 @@ async fn new_messages_of_a_held_flow_wait_too() {
     // Given back, they are in order again, and anybody's.
     one.settle(&[front(claims[1].clone()), front(claims[0].clone())]).await;
     assert_eq!(raws(&other.claim(4).await), all);
+}
+
+/// Nothing waits in lanes then, so that free slots would take it unseen, whoever's it is.
+#[tokio::test]
+async fn what_is_new_is_looked_at_while_somebody_holds() {
+    let mut stage = Stage::new(&["q"]).await;
+    let (all, others) = (messages("m", 4), messages("n", 2));
+    stage.push("q", &all[..2]).await;
+    let (mut one, mut other) = (stage.owner("a").await, stage.owner("b").await);
+    one.file().await;
+    one.slots = Some(0);
+    let claims = one.claim(2).await;
+    assert_eq!(raws(&claims), all[..2]);
+    stage.push("q", &[&all[2..], &others].concat()).await;
+    assert_eq!(pick(&mut stage, &other, 1, 2, "q").await, Picked::Refused);
+    assert_eq!(raws(&other.claim(4).await), others, "those of others are free");
+    // All have started, and ended.
+    one.releases = flows(&["t:m"]);
+    one.settle(&claims.iter().map(ack).collect::<Vec<_>>()).await;
+    assert_eq!(raws(&other.claim(4).await), all[2..]);
+    stage.push("q", &messages("o", 1)).await;
+    let reply = other.one_step(1, &[], &[]).await.unwrap().unwrap();
+    assert_eq!(reply.claims[0].flow, None, "nobody holds anything any more");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use fairstalk::broker::pause::set_paused;
 use fairstalk::broker::pickup::{PickUp, Picked, Picker};
 use fairstalk::broker::{Claim, StepReply};
 
-async fn pick(stage: &mut Stage, owner: &Owner, sequence: u64, slots: usize, list: &str) -> Picked {
+pub async fn pick(stage: &mut Stage, owner: &Owner, sequence: u64, slots: usize, list: &str) -> Picked {
     let wanted = PickUp { owner: &owner.name, connection: owner.number, sequence, slots, list };
     let keys = stage.keys.clone();
     Picker::default().call(&mut stage.admin, &keys, &wanted).await.unwrap()

@@ -224,8 +224,15 @@ async fn who_neither_waits_nor_runs_leaves_nothing_behind() {
     assert_eq!(left, expected);
     let mut counters: Vec<(String, String)> = stage.ask(&["HGETALL", &keys.tenants()]).await;
     counters.sort();
-    let expected =
-        [("epoch", "0"), ("floor", "0"), ("number", "12"), ("paused", "0"), ("throttled", "0"), ("waiting", "0")];
+    let expected = [
+        ("epoch", "0"),
+        ("floor", "0"),
+        ("holding", "0"),
+        ("number", "12"),
+        ("paused", "0"),
+        ("throttled", "0"),
+        ("waiting", "0"),
+    ];
     assert_eq!(counters, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 

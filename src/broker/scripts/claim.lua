@@ -304,7 +304,8 @@ if look > 0 then
     if answered < epoch then break end -- it could file nothing of it
     step = whose_turn_is_mine(step)
     want = math.min(want, slots - #claimed / 5)
-    if unseen and waiting <= 0 and paused == 0 then take_unseen(step) end
+    -- Nor while somebody holds messages that have not started: these may be of the same tenant, and come before.
+    if unseen and waiting <= 0 and paused == 0 and holding <= 0 then take_unseen(step) end
     for _, place in ipairs(step) do
       if place.length > 0 then open[#open + 1] = place end
     end

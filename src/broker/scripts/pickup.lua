@@ -6,8 +6,8 @@
 -- ARGV  1 owner   2 number of its connection   3 first free sequence number   4 free slots
 --       5 how kombu's record of a message of this queue ends
 -- Returns {now ms, epoch, number of the latest revocation, number of the last claim, whether there is more in the list
---       (1 or 0), message, …}; {now ms} if this is for a step: somebody waits in lanes or is paused, a queue is paused or
---       the rate of a task is limited, or the list is looked at; an empty table if the lease is lost. In both cases
+--       (1 or 0), message, …}; {now ms} if this is for a step: somebody waits in lanes, is paused or holds messages, a queue
+--       is paused or the rate of a task is limited, or the list is looked at; an empty table if the lease is lost. In both cases
 --       nothing was done.
 
 local call = redis.call
@@ -17,8 +17,9 @@ local owner, sequence, slots = ARGV[1], tonumber(ARGV[3]), ARGV[4]
 if call('HGET', claims, 'lease') ~= ARGV[2] then return {} end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = call('HMGET', tenants, 'waiting', 'paused', 'bars', 'epoch', 'revoked')
-if (known[1] or '0') ~= '0' or (known[2] or '0') ~= '0' or known[3] or call('HEXISTS', intake, list) == 1 then
+local known = call('HMGET', tenants, 'waiting', 'paused', 'bars', 'epoch', 'revoked', 'holding')
+if (known[1] or '0') ~= '0' or (known[2] or '0') ~= '0' or (known[6] or '0') ~= '0' or known[3] or
+  call('HEXISTS', intake, list) == 1 then
   return {now}
 end
 local reply = {now, math.ceil(known[4] or 0), tonumber(known[5] or 0), 0, 0}

@@ -24,14 +24,14 @@
 -- of a number of messages and a time, ms, from the front}.
 -- Counters: floor (virtual time where newcomers start), number (of the last claim), waiting (in all lanes), paused
 -- (tenants), throttled (tenants that have to wait for their next start), epoch (counts the answers to whose a message
--- is; half a number more while another is on its way, see answer.lua). Beside them: revoked (number of the latest
--- revocation, see revoke.lua), which is only read here, and bars (there is something in the fleet's hash of that name,
--- which is otherwise not asked: see `opens`).
+-- is; half a number more while another is on its way, see answer.lua), holding (tenants with h). Beside them: revoked
+-- (number of the latest revocation, see revoke.lua), which is only read here, and bars (there is something in the
+-- fleet's hash of that name, which is otherwise not asked: see `opens`).
 
 local unacked, index, owners, figures, delayed, delayed_messages, dead, dead_messages, dead_entries,
   tenants_key, ready, intake, ring, claims = unpack(KEYS, 1, 14)
 local LISTS, DUE, RATE = 14, '\031due', '\031rate\031'
-local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled', 'epoch'}
+local COUNTERS = {'floor', 'number', 'waiting', 'paused', 'throttled', 'epoch', 'holding'}
 local prefix, owner = ARGV[1], ARGV[2]
 local call = redis.call
 
@@ -39,7 +39,7 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local tenants, changed, known = {}, {}, {}
-local floor, number, waiting, paused, throttled, epoch, revoked
+local floor, number, waiting, paused, throttled, epoch, holding, revoked
 local refilled = false -- others may find something in the lanes now
 
 -- A key of this fleet: of the workers that consume the same queues.
@@ -166,13 +166,13 @@ local function meet(flows)
       known[counter] = values[count + i] and tonumber(values[count + i])
       read[i] = known[counter] or 0
     end
-    floor, number, waiting, paused, throttled, epoch = unpack(read)
+    floor, number, waiting, paused, throttled, epoch, holding = unpack(read)
     revoked = tonumber(values[count + #COUNTERS + 1] or 0)
   end
   for i = 1, count do
     if values[i] then
       local tenant = read(values[i])
-      tenant.kept = ready_turn(tenant) -- what the sorted set has, until `remember`
+      tenant.kept, tenant.held = ready_turn(tenant), tenant.h ~= nil -- what sorted set and counter have, until `remember`
       tenants[fields[i]] = tenant
     end
   end
@@ -274,11 +274,13 @@ local function remember()
     local turn, kept = ready_turn(tenant), tenant.kept
     if tenant.z and tenant.z <= now then tenant.z = nil end
     if tenant.n <= 0 or tenant.e and tenant.e <= tenant.v then tenant.e = nil end
-    if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1] = flow else
+    local holds = tenant.h ~= nil
+    if tenant.n <= 0 and tenant.r <= 0 and not tenant.z then leave[#leave + 1], holds = flow, false else
       fields[#fields + 1] = flow
       fields[#fields + 1] = written(tenant)
     end
-    tenant.kept = turn
+    if holds ~= (tenant.held or false) then holding = holding + (holds and 1 or -1) end
+    tenant.kept, tenant.held = turn, holds
     local start, any_paused = 0, false
     if not turn then start, any_paused = next_opening(tenant) end
     if any_paused then shut[#shut + 1] = flow end
@@ -302,7 +304,7 @@ local function remember()
   if #shut > 0 then call('SADD', own('shut'), unpack(shut)) end -- looked at again when a queue is resumed
   if floor then
     -- All of them, as soon as one has changed: when there is nothing else, everybody is gone.
-    local counters, moved = {floor, number, waiting, paused, throttled, epoch}, false
+    local counters, moved = {floor, number, waiting, paused, throttled, epoch, holding}, false
     for i, name in ipairs(COUNTERS) do moved = moved or counters[i] ~= (known[name] or 0) end
     for i, name in ipairs(COUNTERS) do
       local value = counters[i]
@@ -318,7 +320,7 @@ local function remember()
   if #fields > 0 then call('HSET', tenants_key, unpack(fields)) end
   if #enter_ready > 0 then call('ZADD', ready, unpack(enter_ready)) end
   if #leave > 0 and waiting <= 0 and floor > 0 and call('HLEN', tenants_key) <= #COUNTERS then
-    floor, known.floor = 0, 0
-    call('HSET', tenants_key, 'floor', 0)
+    floor, known.floor, holding, known.holding = 0, 0, 0, 0
+    call('HSET', tenants_key, 'floor', 0, 'holding', 0)
   end
 end
