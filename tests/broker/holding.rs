@@ -1,12 +1,24 @@
 //! Messages claimed before a slot is free for them: of whom an owner holds some, nobody else claims any.
 
 use crate::picking::pick;
-use crate::stage::{Stage, ack, front, messages, raws};
+use crate::stage::{Owner, Stage, ack, front, messages, raws};
+use fairstalk::broker::Claim;
 use fairstalk::broker::pickup::Picked;
 use std::rc::Rc;
 
 fn flows(names: &[&str]) -> Vec<Rc<str>> {
     names.iter().map(|name| (*name).into()).collect()
+}
+
+/// An owner that has claimed these without a free slot, and its claims. Nothing is left in lanes.
+async fn holder(stage: &mut Stage, held: &[Vec<u8>]) -> (Owner, Vec<Claim>) {
+    stage.push("q", held).await;
+    let mut owner = stage.owner("a").await;
+    owner.file().await;
+    owner.slots = Some(0);
+    let claims = owner.claim(held.len()).await;
+    assert_eq!(raws(&claims), held);
+    (owner, claims)
 }
 
 #[tokio::test]
@@ -59,12 +71,8 @@ async fn a_message_is_never_claimed_ahead_unseen() {
 async fn new_messages_of_a_held_flow_wait_too() {
     let mut stage = Stage::new(&["q"]).await;
     let all = messages("m", 4);
-    stage.push("q", &all[..2]).await;
-    let (mut one, mut other) = (stage.owner("a").await, stage.owner("b").await);
-    one.file().await;
-    one.slots = Some(0);
-    let claims = one.claim(2).await;
-    assert_eq!(raws(&claims), all[..2]);
+    let (mut one, claims) = holder(&mut stage, &all[..2]).await;
+    let mut other = stage.owner("b").await;
     stage.push("q", &all[2..]).await;
     other.file().await;
     assert!(other.claim(2).await.is_empty());
@@ -78,12 +86,8 @@ async fn new_messages_of_a_held_flow_wait_too() {
 async fn what_is_new_is_looked_at_while_somebody_holds() {
     let mut stage = Stage::new(&["q"]).await;
     let (all, others) = (messages("m", 4), messages("n", 2));
-    stage.push("q", &all[..2]).await;
-    let (mut one, mut other) = (stage.owner("a").await, stage.owner("b").await);
-    one.file().await;
-    one.slots = Some(0);
-    let claims = one.claim(2).await;
-    assert_eq!(raws(&claims), all[..2]);
+    let (mut one, claims) = holder(&mut stage, &all[..2]).await;
+    let mut other = stage.owner("b").await;
     stage.push("q", &[&all[2..], &others].concat()).await;
     assert_eq!(pick(&mut stage, &other, 1, 2, "q").await, Picked::Refused);
     assert_eq!(raws(&other.claim(4).await), others, "those of others are free");

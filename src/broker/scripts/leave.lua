@@ -21,6 +21,7 @@ end
 
 -- No owner is left for whom a tenant could run or wait.
 local budget = pour_back(tonumber(ARGV[3]), function(tenant) tenant.r, tenant.z = 0, nil end)
+remember()
 local left = call('HLEN', tenants_key) - call('HEXISTS', tenants_key, 'revoked') - call('HEXISTS', tenants_key, 'bars')
 for _, counter in ipairs(COUNTERS) do left = left - call('HEXISTS', tenants_key, counter) end
 if left == 0 then call('DEL', tenants_key, ready, own('throttled'), own('shut'), own('slots')) end

@@ -32,7 +32,7 @@ end
 
 -- Up to so many messages, of tenants chosen at random: a scan from the beginning would find the places of all that have
 -- been poured back, which are empty, in each call anew. `also`: what else is to be done with each of them. Returns what is
--- left of `budget`.
+-- left of `budget`; the caller remembers the tenants.
 local function pour_back(budget, also)
   local flows = {}
   for _, field in ipairs(call('HRANDFIELD', tenants_key, math.ceil(budget / TENANT) + #COUNTERS + 2)) do
@@ -56,6 +56,5 @@ local function pour_back(budget, also)
   for list, front in pairs(fronts) do
     for first = 1, #front, 1000 do call('RPUSH', list, unpack(front, first, math.min(first + 999, #front))) end
   end
-  remember()
   return budget
 end
