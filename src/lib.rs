@@ -4,6 +4,7 @@
 //! uses those above it in this list, never those below (`tests/layering.rs` holds it to that, and
 //! `rustfmt.toml` keeps the list from being sorted by name).
 
+pub mod tls;
 pub mod config;
 pub mod channel;
 pub mod pace;

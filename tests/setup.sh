@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes target/venv, the Python of the end-to-end tests and the demo, and target/venv-5.3 with the oldest Celery that is
-# tested, in the oldest Python that is found, and sees that a redis-server is there. Further with the word
+# tested, in the oldest Python that is found, and sees that a redis-server and openssl are there. Further with the word
 #   package: debhelper, which makes the Debian package (and brings `man`), and lintian, which judges it;
 #   browser: chromium and its driver, to look at the pages of Flower;
 #   valgrind: that, to count instructions.
@@ -32,7 +32,7 @@ lacks_valgrind() { lacks valgrind valgrind; }
 
 current() {
     [ -x "$venv/bin/python" ] && [ -x "$venv-5.3/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] \
-        && command -v redis-server >/dev/null && ! lacks_packaging && ! lacks_browser && ! lacks_valgrind
+        && command -v redis-server >/dev/null && command -v openssl >/dev/null && ! lacks_packaging && ! lacks_browser && ! lacks_valgrind
 }
 
 as_root() {
@@ -85,6 +85,9 @@ if ! command -v redis-server >/dev/null; then
     # The package starts a server of its own. The tests use private ones, so the one we brought goes again.
     as_root service redis-server stop >/dev/null 2>&1 || true
     if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server || true; fi
+fi
+if ! command -v openssl >/dev/null; then
+    install_packages openssl
 fi
 if lacks_packaging; then
     install_packages debhelper lintian

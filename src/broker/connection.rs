@@ -1,19 +1,22 @@
 //! One connection of a worker or a command to Redis.
 
+use super::dial::{self, Carrier, info};
 use super::{BrokerError, Keys, wake::Wake};
 use crate::config::Broker;
+use crate::tls::Verify;
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, RedisError, RedisResult,
-};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ErrorKind, FromRedisValue, PushInfo, RedisError, RedisResult};
 use std::future::Future;
+use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// An open connection.
 #[derive(Clone)]
 pub struct Connection {
     pub(super) redis: MultiplexedConnection,
+    _carrier: Option<Arc<Carrier>>,
+    /// What is asked of the server's certificate, with TLS.
+    pub(super) verify: Option<Verify>,
     pub(super) address: String,
     /// Database number of the broker.
     pub database: i64,
@@ -46,19 +49,14 @@ impl Connection {
     }
 
     async fn open_with(broker: &Broker, wake: Wake, push: impl AsyncPushSender) -> Result<Connection, BrokerError> {
-        let address = address(broker);
-        let fail = |source| BrokerError::new(&address, source);
-        let info = info(&broker.url).map_err(fail)?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let settings = settings.set_lib_name("fairstalk", env!("CARGO_PKG_VERSION"));
-        let database = settings.db();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(broker.timeout))
             .set_response_timeout(Some(broker.timeout))
             .set_push_sender(push);
-        let client = Client::open(info.set_redis_settings(settings)).map_err(fail)?;
-        let redis = client.get_multiplexed_async_connection_with_config(&config).await.map_err(fail)?;
-        Ok(Connection { redis, address, database, wake })
+        let (redis, carrier) = dial::dial(broker, &config).await?;
+        let (address, database) = (address(broker), database(&broker.url));
+        let verify = broker.tls.as_ref().map(|tls| tls.verify);
+        Ok(Connection { redis, _carrier: carrier, verify, address, database, wake })
     }
 
     /// Asks the server to ring when a queue changes.
@@ -110,9 +108,21 @@ pub(super) fn unexpected(address: &str, what: &'static str) -> BrokerError {
     BrokerError::new(address, RedisError::from((ErrorKind::UnexpectedReturnType, what)))
 }
 
-/// `host:port` or the path of the socket, for messages: never a password.
+/// `host:port` or the path of the socket, for messages: never a password. With Sentinels their name for the primary.
 pub fn address(broker: &Broker) -> String {
+    if let Some(sentinel) = &broker.sentinel {
+        let all: Vec<String> = sentinel.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        return format!("{} of the sentinels {}", sentinel.master, all.join(", "));
+    }
     info(&broker.url).map_or_else(|_| "(invalid address)".to_owned(), |info| info.addr().to_string())
+}
+
+/// The server by one name, whatever the order of the Sentinels: what `results.py` makes of the application's.
+pub fn server(broker: &Broker) -> String {
+    let Some(sentinel) = &broker.sentinel else { return address(broker) };
+    let mut all: Vec<String> = sentinel.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    all.sort();
+    format!("{} of {}", sentinel.master, all.join(", "))
 }
 
 /// Database number of a Redis URL; 0 if there is none.
@@ -120,9 +130,9 @@ pub fn database(url: &str) -> i64 {
     info(url).map_or(0, |info| info.redis_settings().db())
 }
 
-/// `host:port/db` of a Redis URL; none for a socket.
+/// `host:port/db` of a Redis URL; none for a socket, and where Sentinels know it.
 pub fn tcp_database(url: &str) -> Option<String> {
-    let info = info(url).ok()?;
+    let info = info(url).ok().filter(|_| !url.starts_with("sentinel:"))?;
     matches!(info.addr(), ConnectionAddr::Tcp(..)).then(|| format!("{}/{}", info.addr(), info.redis_settings().db()))
 }
 
@@ -138,20 +148,17 @@ pub fn described(broker: &Broker) -> serde_json::Value {
         user = info.redis_settings().username().map(str::to_owned);
         database = info.redis_settings().db();
     }
+    let transport = match (&broker.sentinel, &broker.tls) {
+        (Some(_), _) => "sentinel",
+        (None, Some(_)) => "rediss",
+        (None, None) => "redis",
+    };
     serde_json::json!({
         "hostname": host, "userid": user, "virtual_host": database.to_string(), "port": port, "insist": false,
-        "ssl": false, "transport": "redis", "connect_timeout": broker.timeout.as_secs_f64(),
+        "ssl": broker.tls.is_some(), "transport": transport, "connect_timeout": broker.timeout.as_secs_f64(),
         "transport_options": {"visibility_timeout": broker.visibility_timeout.as_secs(),
             "global_keyprefix": broker.key_prefix},
         "login_method": null, "uri_prefix": null, "heartbeat": 0, "failover_strategy": "round-robin",
         "alternates": [], "credential_provider": null,
     })
-}
-
-fn info(url: &str) -> RedisResult<ConnectionInfo> {
-    let info = url.into_connection_info()?;
-    match info.addr() {
-        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(..) => Ok(info),
-        _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "TLS is not supported"))),
-    }
 }

@@ -1,11 +1,13 @@
 //! What can go wrong with Redis, sorted by what is to be done about it.
 
 use crate::channel::Exit;
+use crate::tls::Fault;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use std::io;
 
 /// A failed exchange with Redis.
 #[derive(Debug, thiserror::Error)]
-#[error("Redis at {address}: {cause}{}", .kind.remedy())]
+#[error("Redis at {address}: {cause}{remedy}")]
 pub struct BrokerError {
     /// What follows from it.
     pub kind: Kind,
@@ -13,6 +15,8 @@ pub struct BrokerError {
     pub address: String,
     /// What redis-rs or the server said; part of the text, so not told again as its source.
     pub cause: RedisError,
+    /// What to do about it, in brackets; may be empty.
+    remedy: &'static str,
 }
 
 /// What follows from a failure.
@@ -71,6 +75,27 @@ impl BrokerError {
             _ if PASSING.iter().any(|known| code == *known || text.contains(known)) => Kind::Unavailable,
             _ => Kind::Unexpected,
         };
-        BrokerError { kind, address: address.to_owned(), cause }
+        BrokerError { kind, address: address.to_owned(), cause, remedy: kind.remedy() }
+    }
+
+    /// There is a server, but no TLS with it.
+    pub(super) fn of_tls(address: &str, fault: Fault) -> BrokerError {
+        let kind = if fault.lasting { Kind::Configuration } else { Kind::Unavailable };
+        BrokerError::said(kind, address, fault.to_string())
+    }
+
+    /// In words of our own, which say what to do about it.
+    pub(super) fn said(kind: Kind, address: &str, text: String) -> BrokerError {
+        let cause = RedisError::from(io::Error::other(text));
+        BrokerError { kind, address: address.to_owned(), cause, remedy: "" }
+    }
+
+    /// Of a connection without TLS that was never made: a server that wants TLS just ends it.
+    pub(super) fn without_tls(self) -> BrokerError {
+        let ended = self.cause.is_connection_dropped() && !self.cause.is_connection_refusal();
+        match ended || self.cause.kind() == ErrorKind::Parse {
+            true => BrokerError { remedy: " (if this is its port for TLS, write rediss:// in [broker] url)", ..self },
+            false => self,
+        }
     }
 }

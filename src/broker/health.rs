@@ -4,6 +4,7 @@
 //! then [`Health::unread`] says so, and nothing is guessed.
 
 use super::{BrokerError, Connection, Keys, Kind};
+use crate::tls::Verify;
 use redis::Value;
 use std::collections::HashMap;
 
@@ -32,6 +33,8 @@ pub struct Health {
     pub snapshots: Option<String>,
     /// Changes that are in no snapshot yet.
     pub changes: Option<u64>,
+    /// What of the server's certificate is not verified, and what follows.
+    pub unverified: Option<&'static str>,
     /// Commands that were refused, in words.
     pub unread: Vec<String>,
     /// Whether what workers do is refused.
@@ -52,7 +55,8 @@ pub struct Refused {
 /// # Errors
 /// [`BrokerError`], if it goes away meanwhile. What it refuses to answer is no error.
 pub async fn inspect(connection: &mut Connection, keys: &Keys) -> Result<Health, BrokerError> {
-    let mut health = Health::default();
+    let unverified = connection.verify.and_then(Verify::warning);
+    let mut health = Health { unverified, ..Health::default() };
     let hello: HashMap<String, Value> = connection.query(&redis::cmd("HELLO")).await?;
     let word = |name: &str| hello.get(name).and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
     health.version = word("version").unwrap_or_default();

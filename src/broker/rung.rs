@@ -99,6 +99,8 @@ mod tests {
     fn lists_are_written_as_places() {
         let broker = Broker {
             url: String::new(),
+            tls: None,
+            sentinel: None,
             key_prefix: "p:".into(),
             timeout: Duration::ZERO,
             visibility_timeout: Duration::ZERO,

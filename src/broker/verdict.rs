@@ -40,7 +40,7 @@ impl Grade {
 
 /// Everything there is to say about a server, errors first.
 pub fn verdict(health: &Health) -> Vec<Finding> {
-    let found = [usable(health), eviction(health), Some(durability(health)), unread(health)];
+    let found = [usable(health), identity(health), eviction(health), Some(durability(health)), unread(health)];
     found.into_iter().flatten().collect()
 }
 
@@ -53,8 +53,8 @@ fn usable(health: &Health) -> Option<Finding> {
             return error(Exit::Config, "cluster", text);
         }
         "sentinel" => {
-            let text =
-                "this is a Sentinel, not the server it watches; write the address of the primary into [broker] url";
+            let text = "this is a Sentinel, not the server it watches; write sentinel:// and [broker] master_name, or the \
+                        address of the primary into [broker] url";
             return error(Exit::Config, "sentinel", text);
         }
         _ if health.replica => {
@@ -74,6 +74,11 @@ fn usable(health: &Health) -> Option<Finding> {
         Kind::Unavailable | Kind::TooOld => "",
     };
     error(refused.kind.exit(), "refused", &format!("Redis refuses what workers do: {}{remedy}", refused.text))
+}
+
+fn identity(health: &Health) -> Option<Finding> {
+    let text = health.unverified?.to_owned();
+    Some(Finding { grade: Grade::Warning, code: "unverified", text })
 }
 
 fn eviction(health: &Health) -> Option<Finding> {

@@ -34,7 +34,8 @@ pub(super) fn password(place: &str, environment: &Environment) -> Result<String,
     Ok(line.to_owned())
 }
 
-fn find(place: &str, environment: &Environment) -> Result<PathBuf, Complaint> {
+/// Where the file at `place` is: an absolute path, or the bare name of a credential.
+pub(super) fn find(place: &str, environment: &Environment) -> Result<PathBuf, Complaint> {
     if Path::new(place).is_absolute() {
         return Ok(PathBuf::from(place));
     }

@@ -3,7 +3,18 @@
 
 /// Sections and their keys, in the order in which they are documented.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("broker", &["url", "password_file", "key_prefix", "timeout", "visibility_timeout"]),
+    (
+        "broker",
+        &[
+            "url",
+            "password_file",
+            "master_name",
+            "sentinel_password_file",
+            "key_prefix",
+            "timeout",
+            "visibility_timeout",
+        ],
+    ),
     ("queues", &["prefix", "count", "default", "names"]),
     (
         "workers",

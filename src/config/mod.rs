@@ -12,6 +12,8 @@ mod problem;
 mod queues;
 mod reader;
 mod redis_url;
+mod secure;
+mod sentinel;
 mod tasks;
 mod tenancy;
 mod units;
@@ -23,6 +25,7 @@ pub use keys::{SECTIONS, variable};
 pub use load::{Surroundings, load, load_queues, parse, parse_queues};
 pub use problem::{Problem, Problems};
 pub use redis_url::without_password;
+pub use sentinel::Sentinel;
 pub use units::{parse_duration, parse_rate, show_duration, show_size};
 pub use workers::{CONCURRENCY, Concurrency};
 
@@ -61,8 +64,13 @@ pub struct Config {
 /// `[broker]`: where the queues are.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Broker {
-    /// `redis://[user:password@]host[:port][/db]` or `unix:///path[?db=n]`; the password from `password_file` is already in it.
+    /// `redis://[user:password@]host[:port][/db]`, the same with `rediss://` and `ssl_…` parameters, or
+    /// `unix:///path[?db=n]`, or `sentinel://…;sentinel://…`; the password from `password_file` is already in it.
     pub url: String,
+    /// How the connection is secured, with `rediss://`; the files have been found and looked at.
+    pub tls: Option<crate::tls::Tls>,
+    /// Who knows where the server is, with `sentinel://`.
+    pub sentinel: Option<Sentinel>,
     /// Kombu's `global_keyprefix`; empty by default.
     pub key_prefix: String,
     /// How long to wait for a connection or a reply before it counts as lost; default 5 s.

@@ -4,10 +4,13 @@
 //! unescaped `/`, `?`, `#` or `@`, any other part may be a piece of it.
 
 use super::problem::{Complaint, Problem};
+use super::{secure, sentinel};
+use crate::tls::Tls;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
 
-const EXAMPLE: &str = "write for example redis://127.0.0.1:6379/0 or unix:///run/redis/redis.sock?db=0";
+const EXAMPLE: &str =
+    "write for example redis://127.0.0.1:6379/0, rediss://redis.example:6380/0 or unix:///run/redis/redis.sock?db=0";
 const ESCAPE: &str =
     "write /, ?, #, @, : and % in a password as %2F, %3F, %23, %40, %3A and %25, or put it into broker.password_file";
 
@@ -24,14 +27,23 @@ pub fn without_password(url: &str) -> Result<(String, Option<String>), Problem> 
 /// Where a Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
-    Tcp { host: String, port: u16 },
-    Unix { path: String },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix {
+        path: String,
+    },
+    /// They know where it is: hosts and ports.
+    Sentinels(Vec<(String, u16)>),
 }
 
 /// A server, a database on it, and who one is there.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct RedisUrl {
     pub(super) server: Server,
+    /// `rediss://`: the connection is over TLS.
+    pub(super) tls: Option<Tls>,
     pub(super) db: u32,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
@@ -45,16 +57,13 @@ impl RedisUrl {
         };
         match scheme {
             "redis" => tcp(text),
+            "rediss" => over_tls(rest),
             "unix" | "redis+socket" | "socket" => unix(rest),
-            "rediss" => Err(Complaint::new(
-                "TLS (rediss://) is not implemented yet",
-                "use redis:// to a Redis on this host or in a private network, or through a TLS tunnel such as stunnel",
+            "sentinel" => sentinel::read(text),
+            _ => Err(Complaint::new(
+                "has a scheme that is not one of redis, rediss, sentinel, unix and redis+socket",
+                EXAMPLE,
             )),
-            "sentinel" => Err(Complaint::new(
-                "Sentinel (sentinel://) is not implemented yet",
-                "use redis:// with the address of the present master",
-            )),
-            _ => Err(Complaint::new("has a scheme that is not one of redis, unix and redis+socket", EXAMPLE)),
         }
     }
 
@@ -76,14 +85,18 @@ impl RedisUrl {
         let (user, password) = (self.user.as_deref(), self.password.as_deref());
         match &self.server {
             Server::Tcp { .. } => {
-                let login = match (user, password) {
-                    (None, None) => String::new(),
-                    (user, None) => format!("{}@", escape(user.unwrap_or_default(), "")),
-                    (user, Some(password)) => {
-                        format!("{}:{}@", escape(user.unwrap_or_default(), ""), escape(password, ""))
-                    }
+                let place = format!("{}{}/{}", self.login(), self.server, self.db);
+                match &self.tls {
+                    None => format!("redis://{place}"),
+                    Some(tls) => format!("rediss://{place}{}", secure::write(tls)),
+                }
+            }
+            Server::Sentinels(all) => {
+                let login = self.login();
+                let url = |(host, port): &(String, u16)| {
+                    format!("sentinel://{login}{}/{}", Server::Tcp { host: host.clone(), port: *port }, self.db)
                 };
-                format!("redis://{login}{}/{}", self.server, self.db)
+                all.iter().map(url).collect::<Vec<_>>().join(";")
             }
             Server::Unix { path } => {
                 let mut url = format!("unix://{}?db={}", escape(path, "/"), self.db);
@@ -98,12 +111,29 @@ impl RedisUrl {
     }
 }
 
+impl RedisUrl {
+    /// Before the host: nothing, `user@` or `user:password@`.
+    fn login(&self) -> String {
+        let user = escape(self.user.as_deref().unwrap_or_default(), "");
+        match &self.password {
+            Some(password) => format!("{user}:{}@", escape(password, "")),
+            None if self.user.is_some() => format!("{user}@"),
+            None => String::new(),
+        }
+    }
+}
+
 impl Server {
     /// One name for the loopback interface.
     fn canonical(&self) -> Server {
         match self {
             Server::Tcp { host, port } if ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) => {
                 Server::Tcp { host: "localhost".to_owned(), port: *port }
+            }
+            Server::Sentinels(all) => {
+                let mut all = all.clone();
+                all.sort();
+                Server::Sentinels(all)
             }
             other => other.clone(),
         }
@@ -116,11 +146,16 @@ impl fmt::Display for Server {
             Server::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Server::Tcp { host, port } => write!(f, "{host}:{port}"),
             Server::Unix { path } => f.write_str(path),
+            Server::Sentinels(all) => {
+                let all: Vec<String> = all.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                write!(f, "the sentinels {}", all.join(", "))
+            }
         }
     }
 }
 
-fn tcp(text: &str) -> Result<RedisUrl, Complaint> {
+/// `redis://[user:password@]host[:port][/db]`.
+pub(super) fn tcp(text: &str) -> Result<RedisUrl, Complaint> {
     let Some(url) = redis::parse_redis_url(text) else {
         return Err(Complaint::new(
             "is not a Redis URL: it has no valid host and port",
@@ -128,9 +163,11 @@ fn tcp(text: &str) -> Result<RedisUrl, Complaint> {
         ));
     };
     if url.fragment().is_some() || url.query().is_some() {
+        let tls = url.query().is_some_and(|query| query.starts_with("ssl_"));
+        let scheme = if tls { "write rediss:// for a connection over TLS; " } else { "" };
         return Err(Complaint::new(
             "has a part after ? or #, which says nothing to fairstalk",
-            format!("leave out transport options; {ESCAPE}"),
+            format!("{scheme}leave out transport options; {ESCAPE}"),
         ));
     }
     if url.host_str().is_none_or(str::is_empty) {
@@ -141,6 +178,16 @@ fn tcp(text: &str) -> Result<RedisUrl, Complaint> {
         return Err(Complaint::new("has something other than a database number behind the server", remedy));
     }
     understood(text.into_connection_info())
+}
+
+/// What stands behind `rediss://`: as behind `redis://`, and then the parameters of TLS.
+fn over_tls(rest: &str) -> Result<RedisUrl, Complaint> {
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if query.contains(['#', '@']) {
+        return Err(Complaint::new("has a # or @ behind the ?, which says nothing to fairstalk", ESCAPE));
+    }
+    let tls = Some(secure::read(query)?);
+    Ok(RedisUrl { tls, ..tcp(&format!("redis://{place}"))? })
 }
 
 /// `unix:///path?db=n&user=u&pass=p` of redis-py and the `redis` crate, `redis+socket://:p@/path?virtual_host=n` of kombu.
@@ -201,6 +248,7 @@ fn understood(info: redis::RedisResult<ConnectionInfo>) -> Result<RedisUrl, Comp
     let login = info.redis_settings();
     Ok(RedisUrl {
         server,
+        tls: None,
         db: u32::try_from(login.db()).map_err(|_| not_understood())?,
         user: login.username().map(str::to_owned),
         password: login.password().map(str::to_owned),
@@ -208,13 +256,25 @@ fn understood(info: redis::RedisResult<ConnectionInfo>) -> Result<RedisUrl, Comp
 }
 
 /// Percent-encodes all but unreserved characters and those in `keep`.
-fn escape(text: &str, keep: &str) -> String {
+pub(super) fn escape(text: &str, keep: &str) -> String {
     text.bytes()
         .map(|byte| match char::from(byte) {
             c if c.is_ascii_alphanumeric() || "-._~".contains(c) || keep.contains(c) => c.to_string(),
             _ => format!("%{byte:02X}"),
         })
         .collect()
+}
+
+/// Undoes percent-encoding; none if it is none, or not of UTF-8.
+pub(super) fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let code = part.get(..2).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -241,6 +301,12 @@ mod tests {
             ("redis+socket:///run/r.sock?virtual_host=5", "unix:///run/r.sock?db=5"),
             ("redis+socket:///run/r.sock?virtual_host=/5", "unix:///run/r.sock?db=5"),
             ("redis+socket://:a+b%2F@/run/r.sock", "unix:///run/r.sock?db=0&pass=a%2Bb%2F"),
+            ("rediss://h", "rediss://h:6379/0"),
+            ("rediss://:s%23cret@h:1/3?ssl_cert_reqs=CERT_REQUIRED", "rediss://:s%23cret@h:1/3"),
+            (
+                "rediss://[::1]:7?ssl_cert_reqs=none&ssl_certfile=/c",
+                "rediss://[::1]:7/0?ssl_cert_reqs=none&ssl_certfile=/c",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(normal(text), expected, "{text}");
@@ -269,7 +335,11 @@ mod tests {
             "unix://s3cret",
             "unix:///r?s3cret=1",
             "unix:///r?db=s3cret",
-            "rediss://:s3cret@h/0",
+            "rediss://h/0?s3cret=1",
+            "rediss://u:1?s3cret@h",
+            "rediss://h/0?ssl_ca_certs=/c#s3cret",
+            "rediss://h/s3cret",
+            "redis://h/0?ssl_ca_certs=/s3cret",
             "sentinel://:s3cret@h;h2/0",
         ];
         for text in cases {
@@ -288,7 +358,11 @@ mod tests {
             split("redis+socket://:pw@/run/r.sock?virtual_host=5"),
             ("unix:///run/r.sock?db=5".to_owned(), Some("pw".to_owned()))
         );
-        let refused = without_password("rediss://:s3cret@h/0").unwrap_err();
+        assert_eq!(
+            split("rediss://u:pw@h/3?ssl_ca_certs=/ca.crt"),
+            ("rediss://u@h:6379/3?ssl_ca_certs=/ca.crt".to_owned(), Some("pw".to_owned()))
+        );
+        let refused = without_password("amqp://:s3cret@h/0").unwrap_err();
         assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
     }
 

@@ -29,6 +29,7 @@ def describe(app, version):
     conf = app.conf
     names = [name for name in app.tasks if not name.startswith("celery.")]
     queues, router = queues_of(app, names)
+    sentinel_options = (conf.broker_transport_options or {}).get("sentinel_kwargs") or {}
     with app.connection_for_write() as connection:
         url = broker_url(conf, connection)
         results = results_of(app, connection)
@@ -36,7 +37,9 @@ def describe(app, version):
         "celery": version,
         "python": ".".join(map(str, sys.version_info[:3])),
         "broker_url": url,
-        "tls": bool(conf.broker_use_ssl),
+        "master_name": (conf.broker_transport_options or {}).get("master_name") or "",
+        "sentinel_password": bool(sentinel_options.get("password")),
+        "sentinel_tls": connection.transport_cls == "sentinel" and bool(connection.ssl or sentinel_options.get("ssl")),
         "key_prefix": (conf.broker_transport_options or {}).get("global_keyprefix") or "",
         "default_queue": str(conf.task_default_queue),
         "consumed": list(app.amqp.queues),
@@ -54,15 +57,36 @@ def broker_url(conf, connection):
     """The first broker, with everything kombu takes for granted written out, and without options of the client."""
     written = conf.broker_write_url or conf.broker_url
     written = written if isinstance(written, str) else (list(written or []) or [""])[0]
+    if written.startswith("sentinel:"):
+        return written
     written = written.split(";")[0]
-    if not written.startswith("redis:"):
+    if not written.startswith(("redis:", "rediss:")):
         return written or connection.as_uri(include_password=True)
     user, password = quote(connection.userid or "", safe=""), quote(connection.password or "", safe="")
     login = "{}:{}@".format(user, password) if password else user and user + "@"
     host = connection.hostname or "127.0.0.1"
     host = "[{}]".format(host) if ":" in host else host
     database = str(connection.virtual_host or "").strip("/") or "0"
-    return "redis://{}{}:{}/{}".format(login, host, connection.port or 6379, database)
+    place = "{}{}:{}/{}".format(login, host, connection.port or 6379, database)
+    # kombu's Redis transport uses TLS where there is a dictionary, whatever the scheme is; `rediss:` makes one.
+    if isinstance(connection.ssl, dict) and (connection.ssl or written.startswith("rediss:")):
+        return "rediss://" + place + tls_parameters(connection.ssl)
+    return written.split(":")[0] + "://" + place
+
+
+def tls_parameters(settings):
+    """As fairstalk reads them. What it doesn't know is named without its value, which may be a secret."""
+    parameters = []
+    for name, value in settings.items():
+        if name == "ssl_cert_reqs":
+            value = {0: "none", "none": "none", "CERT_NONE": "none", None: "none"}.get(value)
+        elif name == "ssl_check_hostname":
+            value = "false" if value in (False, "false") else None
+        elif name not in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            value = "" if value is not None else None
+        if value is not None:
+            parameters.append("{}={}".format(name, quote(str(value), safe="/")))
+    return "?" + "&".join(parameters) if parameters else ""
 
 
 def queues_of(app, names):
@@ -97,7 +121,7 @@ def results_of(app, connection):
     params = getattr(backend, "connparams", None) or {}
     here = (connection.hostname or "127.0.0.1", connection.port or 6379)
     there = (params.get("host"), params.get("port"))
-    if connection.transport_cls == "redis" and loopback(*here) == loopback(*there):
+    if connection.transport_cls in ("redis", "rediss") and loopback(*here) == loopback(*there):
         found["database"] = int(params.get("db") or 0)
     options = app.conf.result_backend_transport_options or {}
     found["key_prefix"] = options.get("global_keyprefix") or ""

@@ -42,8 +42,12 @@ pub struct Answer {
     pub python: String,
     /// The broker, password included.
     pub broker_url: String,
-    /// `broker_use_ssl` is set.
-    pub tls: bool,
+    /// `master_name` for `sentinel://`; else empty.
+    pub master_name: String,
+    /// The Sentinels want a password of their own.
+    pub sentinel_password: bool,
+    /// The connections to them, or to the primary, are over TLS.
+    pub sentinel_tls: bool,
     /// `global_keyprefix` of the broker.
     pub key_prefix: String,
     /// Queue of tasks that name none.

@@ -238,10 +238,14 @@ impl Findings {
                 open.push(format!("[broker] url: that of the application {}; {}", problem.reason, problem.remedy));
             }
             None => open.push("[broker] url: no broker was found. Write the application's broker_url".to_owned()),
-            Some(Ok(_)) if self.said().is_some_and(|answer| answer.tls) => {
-                open.push("[broker] url: the application uses TLS, which is not implemented yet".to_owned());
-            }
             Some(Ok(_)) => {}
+        }
+        if self.said().is_some_and(|answer| answer.sentinel_password) {
+            let what = "the application's sentinel_kwargs has a password. Write it into a file, and name that here";
+            open.push(format!("[broker] sentinel_password_file: {what}"));
+        }
+        if self.said().is_some_and(|answer| answer.sentinel_tls) {
+            open.push("[broker] url: the application uses TLS with Sentinel, which is not supported".to_owned());
         }
         open
     }

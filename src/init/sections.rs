@@ -31,6 +31,18 @@ pub(super) fn broker(found: &Findings, password_file: Option<&Path>) -> String {
             quoted(&file.to_string_lossy())
         ));
     }
+    if let Some(answer) = found.said().filter(|answer| !answer.master_name.is_empty()) {
+        text.push_str(&format!(
+            "# master_name of broker_transport_options.\nmaster_name = {}\n",
+            quoted(&answer.master_name)
+        ));
+        if answer.sentinel_password {
+            text.push_str(
+                "# FILL IN: sentinel_kwargs of broker_transport_options has a password; write it into a file.\n",
+            );
+            text.push_str("#sentinel_password_file = \"sentinel-password\"\n");
+        }
+    }
     if let Some(prefix) = found.said().map(|answer| &answer.key_prefix).filter(|prefix| !prefix.is_empty()) {
         text.push_str(&format!("# global_keyprefix of broker_transport_options.\nkey_prefix = {}\n", quoted(prefix)));
     }
@@ -221,8 +233,10 @@ pub(super) fn tenancy(found: &Findings) -> String {
 pub(super) fn results(found: &Findings) -> String {
     let Some(results) = found.said().map(|answer| &answer.results) else { return String::new() };
     let broker = found.broker.as_ref().and_then(|broker| broker.as_ref().ok());
+    // Parameters of TLS need not be said again.
+    let server = broker.filter(|url| !url.starts_with("sentinel:")).and_then(|url| url.split('?').next());
     // Of a socket's URL the database is not the last part, and there Celery's own answer has no database either.
-    let (Some(database), Some(server)) = (results.database, broker.and_then(|url| url.rsplit_once('/'))) else {
+    let (Some(database), Some(server)) = (results.database, server.and_then(|url| url.rsplit_once('/'))) else {
         return String::new();
     };
     if server.1 == database.to_string() && results.key_prefix.is_empty() {

@@ -41,6 +41,8 @@ impl Stage {
         let server = Server::start();
         let broker = |database| Broker {
             url: server.url(database),
+            tls: None,
+            sentinel: None,
             key_prefix: prefix.into(),
             timeout: Duration::from_secs(10),
             visibility_timeout: Duration::from_secs(3600),

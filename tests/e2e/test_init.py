@@ -11,6 +11,7 @@ import pytest
 from harness import PROJECT
 from harness.daemon import binary, clean_environment
 from harness.redis_server import RedisServer
+from harness.tls import Authority, TlsServer
 
 PATIENCE = 90
 CONFIG = 78
@@ -224,6 +225,54 @@ def test_a_password(init, tmp_path):
         assert not done.file.exists()
 
 
+def test_a_broker_that_sentinels_know(init, tmp_path):
+    """All of them, with the name of the primary; a password of theirs is to be filled in."""
+    url = "sentinel://:s3cret@a:1/2;sentinel://:s3cret@b/2"
+    project = write(tmp_path / "app", jobs=f"""
+from celery import Celery
+app = Celery(broker={url!r})
+app.conf.broker_transport_options = dict(master_name="mymaster", sentinel_kwargs=dict(password="s3cret"))
+""")
+    done = init(project)
+    assert done.config["broker"] == {
+        "url": "sentinel://a:1/2;sentinel://b:26379/2",
+        "password_file": str(done.file.parent / "redis-password"),
+        "master_name": "mymaster",
+    }
+    assert "# FILL IN: sentinel_kwargs" in done.file.read_text()
+    assert "[broker] sentinel_password_file: the application's" in done.stdout
+    for text in (done.stdout, done.stderr, done.file.read_text()):
+        assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("how", ["url", "setting", "unverified", "unknown"])
+def test_a_broker_over_tls(init, tmp_path, how):
+    """Taken over as kombu has it, by parameters of the URL or by broker_use_ssl; kombu verifies nothing unless told to."""
+    authority = Authority(tmp_path / "authority")
+    with TlsServer(authority, authority.sign("server", "DNS:localhost"), "--requirepass", "s3cret") as server:
+        url, plain = (server.secured(":s3cret@", **options) for options in ({"ca_certs": authority.certificate}, {}))
+        trusting = f"dict(ssl_cert_reqs=ssl.CERT_REQUIRED, ssl_ca_certs={str(authority.certificate)!r})"
+        made = {
+            "url": f"Celery(broker={url!r}, backend={url + '&ssl_cert_reqs=required'!r})",
+            "setting": f"Celery(broker={plain.replace('rediss:', 'redis:')!r}, broker_use_ssl={trusting})",
+            "unverified": f"Celery(broker={plain!r})",
+            "unknown": f"Celery(broker={plain!r}, broker_use_ssl=dict(ssl_password='s3cret'))",
+        }
+        project = write(tmp_path / "app", jobs=f"import ssl\nfrom celery import Celery\napp = {made[how]}\n")
+        done = init(project)
+        for text in (done.stdout, done.stderr, done.file.read_text()):
+            assert "s3cret" not in text
+        if how == "unknown":
+            assert done.config["broker"] == {} and "has a parameter that fairstalk does not know" in done.stdout
+            return
+        expected = {"cert_reqs": "none"} if how == "unverified" else {"ca_certs": authority.certificate}
+        secret = str(done.file.parent / "redis-password")
+        assert done.config["broker"] == {"url": server.secured(**expected), "password_file": secret}
+        shown = passes(done.file, 0)
+        assert ("anybody on the way can pose" in shown) == (how == "unverified")
+        assert ("database 0 of the same Redis" in shown) == (how == "url"), shown
+
+
 def test_an_application_that_does_not_load(init, redis, tmp_path):
     """What the files say is written, why it could not be loaded is said without any password, and what is left to do."""
     project = write(tmp_path / "app", jobs=f"""
@@ -252,7 +301,7 @@ def test_nothing_is_found(init, tmp_path):
 
 def test_a_broker_fairstalk_does_not_speak_to(init, tmp_path):
     """It is said, not left out, and nothing wrong is written; Celery's own default is such a broker."""
-    for url in ("amqp://guest:s3cret@h//", "rediss://:s3cret@h/0"):
+    for url in ("amqp://guest:s3cret@h//", "redis+x://:s3cret@h/0"):
         project = write(tmp_path / "app", jobs=f"from celery import Celery\napp = Celery(broker='{url}')\n")
         done = init(project, "--force")
         assert done.config["broker"] == {}
@@ -308,3 +357,13 @@ def service_uid():
         return pwd.getpwnam("fairstalk").pw_uid
     except KeyError:
         return None
+
+
+def test_sentinels_over_tls(init, tmp_path):
+    """What is not supported is said."""
+    project = write(tmp_path / "app", jobs="""
+from celery import Celery
+app = Celery(broker="sentinel://a:1/2;sentinel://b/2")
+app.conf.broker_transport_options = dict(master_name="mymaster", sentinel_kwargs=dict(ssl=True))
+""")
+    assert "TLS with Sentinel, which is not supported" in init(project).stdout

@@ -43,6 +43,10 @@ class RedisServer:
         """Database 0 over the unix socket, as fairstalk and redis-py spell it."""
         return f"unix://{self.socket}?db=0"
 
+    def listening(self):
+        """Options by which it listens on its port."""
+        return ["--port", str(self.port)]
+
     def client(self, **options):
         """A new redis-py client, with the server's password where it has one."""
         if "--requirepass" in self.options:
@@ -56,7 +60,7 @@ class RedisServer:
             self.port = known or free_port()
             with open(self.directory / "redis.log", "ab") as log:
                 self.process = subprocess.Popen(
-                    [*self.before, "redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.socket)]
+                    [*self.before, "redis-server", "--bind", "127.0.0.1", *self.listening(), "--unixsocket", str(self.socket)]
                     + ["--save", "", "--appendonly", "no", "--dir", str(self.directory), *self.options],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

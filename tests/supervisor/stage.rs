@@ -250,6 +250,8 @@ pub fn config() -> Config {
     Config {
         broker: Broker {
             url: url(),
+            tls: None,
+            sentinel: None,
             key_prefix: String::new(),
             timeout: Duration::from_secs(5),
             visibility_timeout: Duration::from_secs(3600),

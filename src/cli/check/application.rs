@@ -117,7 +117,7 @@ impl Application {
             let text = format!("the application has Celery {}; fairstalk is tested with 5.3 and 5.7", about.celery);
             found.push(note("celery-version", text));
         }
-        if about.transport != "redis" {
+        if !["redis", "rediss", "sentinel"].contains(&about.transport.as_str()) {
             let text = format!(
                 "the application publishes to a broker of the kind {}: retries and chains would not be seen here",
                 about.transport

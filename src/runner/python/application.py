@@ -104,7 +104,7 @@ def warnings(app, server, queues):
     """
     found = []
     with app.connection_for_write() as connection:
-        if connection.transport_cls == "redis" and server is not None:
+        if connection.transport_cls in ("redis", "rediss") and server is not None:
             theirs = "{}:{}/{}".format(connection.hostname, connection.port or 6379, connection.virtual_host or 0)
             if theirs.replace("localhost", "127.0.0.1") != server.replace("localhost", "127.0.0.1"):
                 found.append("the application publishes to Redis {}, but [broker] url is {}: retries and chains "

@@ -52,7 +52,7 @@ pub fn bootstrap(config: &Config, python: &Python, listener: Option<RawFd>) -> S
     let boot = json!({
         "app": python.app,
         "directory": python.directory,
-        "server": broker::address(&config.broker),
+        "server": broker::connection::server(&config.broker),
         "broker": broker::connection::tcp_database(&config.broker.url),
         "queues": config.queues.names,
         "slots": config.workers.processes * config.workers.concurrency.max,

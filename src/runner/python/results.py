@@ -19,7 +19,7 @@ def database(app, server):
     """Number of the Redis database with the results if the worker can write them, else None.
 
     It can where the backend is Celery's own for Redis, storing as that class does, on the broker's server.
-    `server` is `host:port` or the path of a unix socket.
+    `server` is `host:port`, the path of a unix socket, or the name of a primary and the sentinels that know it.
     """
     backend = app.backend
     if RedisBackend is None or not isinstance(backend, RedisBackend):
@@ -28,10 +28,12 @@ def database(app, server):
     if any(getattr(own, name) is not getattr(RedisBackend, name, None)
            for name in ("_store_result", "_set_with_state", "set", "_set")):
         return None
-    if getattr(backend, "connection_class_ssl", None) and "ssl_cert_reqs" in backend.connparams:
-        return None
     params = backend.connparams
     where = params.get("path") or "{}:{}".format(params.get("host"), params.get("port"))
+    if params.get("hosts"):
+        name = (app.conf.result_backend_transport_options or {}).get("master_name")
+        hosts = sorted("{}:{}".format(sentinel.get("host"), sentinel.get("port")) for sentinel in params["hosts"])
+        where = "{} of {}".format(name, ", ".join(hosts))
     if where.replace("localhost", "127.0.0.1") != server.replace("localhost", "127.0.0.1"):
         return None
     return int(params.get("db") or 0)
