@@ -7,11 +7,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Slots of tokio's wheel.
-const SLOT: Duration = Duration::from_millis(64);
-
-/// What is done about once a second is done together.
-const TICK: Duration = Duration::from_millis(15 * 64);
+/// What is done every second or two is done together, so that an idle process wakes up for all of it at once.
+const TICK: Duration = Duration::from_millis(19 * 64); // of tokio's slots
 
 /// The beginning of the wheel, about.
 static BEGAN: OnceLock<Instant> = OnceLock::new();
@@ -21,18 +18,13 @@ pub fn begin() {
     BEGAN.get_or_init(Instant::now);
 }
 
-/// A moment at most 64 ms before this one at which a timer costs least.
-pub fn slot_before(at: Instant) -> Instant {
-    before(at, SLOT, *BEGAN.get_or_init(Instant::now))
-}
-
-/// A moment less than a second before this one at which others of this process are due as well.
+/// A moment at most 1.216 s before this one at which others of this process are due as well.
 pub fn tick_before(at: Instant) -> Instant {
-    before(at, TICK, *BEGAN.get_or_init(Instant::now))
+    before(at, *BEGAN.get_or_init(Instant::now))
 }
 
-fn before(at: Instant, every: Duration, began: Instant) -> Instant {
-    let late = at.saturating_duration_since(began).as_nanos() % every.as_nanos();
+fn before(at: Instant, began: Instant) -> Instant {
+    let late = at.saturating_duration_since(began).as_nanos() % TICK.as_nanos();
     at - Duration::from_nanos(u64::try_from(late).unwrap_or(0))
 }
 
@@ -46,12 +38,11 @@ mod tests {
         let mut at = began + Duration::from_micros(700);
         for beats in 1..=5 {
             // Each time it is somewhat late.
-            at = before(at + Duration::from_secs(1), TICK, began) + Duration::from_micros(300);
+            at = before(at + Duration::from_millis(1250), began) + Duration::from_micros(300);
             assert_eq!(at - began, TICK * beats + Duration::from_micros(300));
         }
-        let at = began + Duration::from_millis(2500);
-        assert_eq!(before(at, SLOT, began) - began, Duration::from_millis(2496));
-        assert_eq!(before(began, SLOT, began), began);
-        assert_eq!(before(began, SLOT, began + SLOT), began, "never later than was asked for");
+        assert_eq!(before(began + Duration::from_millis(2500), began) - began, 2 * TICK);
+        assert_eq!(before(began, began), began);
+        assert_eq!(before(began, began + TICK), began, "never later than was asked for");
     }
 }

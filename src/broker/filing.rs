@@ -16,9 +16,9 @@ pub struct Room {
 }
 
 impl Default for Room {
-    /// That of a step: 50 kinds, 200 messages.
+    /// That of a step: 24 kinds, 200 messages.
     fn default() -> Room {
-        Room { kinds: 50, messages: 200 }
+        Room { kinds: 24, messages: 200 }
     }
 }
 

@@ -14,14 +14,15 @@ use std::time::Duration;
 /// How long an owner may be silent before others take what it holds.
 pub const LEASE: Duration = Duration::from_millis(7000);
 
-/// How often it shows itself. Lease + beat bound the recovery of a lost host at 10 s.
+/// It shows itself at least as often. Lease + beat bound the recovery of a lost host at 10 s.
 pub const BEAT: Duration = Duration::from_millis(2500);
 
 /// Kombu's default `visibility_timeout`.
 pub const VISIBILITY: Duration = Duration::from_secs(3600);
 
-/// Claims looked at in one go.
-const BATCH: usize = 100;
+/// Claims looked at in one go: more than a worker has, since others may claim between two of what the first has put back, and
+/// what comes with the second would be too late for its order.
+const BATCH: usize = 500;
 
 /// A sign of life.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ macro_rules! script {
 pub(super) use script;
 
 /// Messages poured back in one call, about: nobody else waits for the server for more than some milliseconds.
-pub(super) const POUR: usize = 500;
+pub(super) const POUR: usize = 200;
 
 /// A call with what all scripts expect: their keys, the prefix of all keys, the owner in question.
 pub(super) fn call<'a>(script: &'a redis::Script, keys: &Keys, owner: &str) -> ScriptInvocation<'a> {

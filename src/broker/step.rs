@@ -60,6 +60,13 @@ pub enum Action {
     Store,
 }
 
+impl Action {
+    /// The message comes before others of its tenant that are not claimed yet.
+    pub fn is_back(&self) -> bool {
+        matches!(self, Action::Front(_) | Action::Limit { .. })
+    }
+}
+
 /// One claim and what becomes of it. Results are stored first, and only if the claim is still held.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {

@@ -126,8 +126,8 @@ pub struct Beat {
     pub tenants: Option<u64>,
 }
 
-/// How often a worker sends [`Report::Beat`].
-pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// A worker sends [`Report::Beat`] at least as often.
+pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_millis(1250);
 
 /// Supervisor to zygote, after the line it begins with. The application may listen to either.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

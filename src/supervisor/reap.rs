@@ -12,11 +12,18 @@ use rustix::io::Errno;
 use rustix::process::{self, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use rustix::process::{kill_process_group, waitid, waitpid};
 
+/// Whoever has ended stays unreaped; nobody is waited for.
+const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
+
+/// Whether somebody may have ended: false only if there are children and all of them live.
+pub fn anybody() -> bool {
+    !matches!(waitid(WaitId::All, LOOK), Ok(None))
+}
+
 /// Reaps one of these children if it has ended.
 pub fn ended(pid: i32) -> Option<Ended> {
     let pid = Pid::from_raw(pid)?;
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    match waitid(WaitId::Pid(pid), look) {
+    match waitid(WaitId::Pid(pid), LOOK) {
         Ok(None) => return None,
         Ok(Some(_)) => {
             let _ = kill_process_group(pid, Signal::KILL);

@@ -25,8 +25,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Longest time between two passes.
-const CEILING: Duration = Duration::from_secs(1);
+/// Longest time between two passes: a little longer than between two beats of a worker, each of which begins one.
+const CEILING: Duration = Duration::from_millis(1500);
 
 /// Why the supervisor can't begin.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,11 @@
 //! it holds some that have not started, no other worker claims any meanwhile (`step.lua`, hold). What turns out to take longer
 //! doesn't hold up the others: what no runner has taken after a while goes back.
 
+use super::bounds::WANT_MAX;
 use super::engine::{Claiming, Engine};
 use super::slots::{RunnerState, Slot};
-use super::stepping::WANT_MAX;
 use super::work::Work;
+use crate::broker::Settlement;
 use crate::runner::python::frames;
 use crate::runner::python::inbox::{Doing, Inbox, PACKET};
 use std::collections::{HashSet, VecDeque};
@@ -67,7 +68,7 @@ pub struct Ahead {
     runtime: Duration,
     /// Size of the larger messages of late, bytes.
     size: usize,
-    /// Tasks in a row that needed no slot.
+    /// Messages in a row that needed no slot.
     pub(super) slotless: usize,
     /// Most that a short task takes; zero if nothing is claimed ahead.
     pub(super) short: Duration,
@@ -113,7 +114,7 @@ impl Ahead {
         self.size = bytes.max(self.size - self.size / 16);
     }
 
-    /// A task is done that needed no slot, so one may have been claimed for which none was free.
+    /// A message is done with that needed no slot, so one may have been claimed for which none was free.
     pub(super) fn needed_no_slot(&mut self, work: &Work) {
         self.slotless += 1;
         if !self.held.contains(&work.flow) {
@@ -135,12 +136,14 @@ impl Ahead {
         if more < all / 4 { 0 } else { more }
     }
 
-    /// Flows of which something has not started, and those of which that was so in the last step.
-    pub(super) fn holds(&self) -> (Vec<Rc<str>>, Vec<Rc<str>>) {
+    /// Flows of which something has not started, or goes back after the next step only: these settlements; and the flows of
+    /// which that was so in the last step.
+    pub(super) fn holds(&self, rest: &[Settlement]) -> (Vec<Rc<str>>, Vec<Rc<str>>) {
         let mut holds: Vec<Rc<str>> = Vec::new();
-        for work in &self.works {
-            if !holds.contains(&work.flow) {
-                holds.push(Rc::clone(&work.flow));
+        let back = rest.iter().filter(|settlement| settlement.action.is_back()).map(|settlement| &settlement.flow);
+        for flow in self.works.iter().map(|work| &work.flow).chain(back) {
+            if !holds.contains(flow) {
+                holds.push(Rc::clone(flow));
             }
         }
         let releases = self.held.iter().filter(|flow| !holds.contains(flow)).cloned().collect();
@@ -322,5 +325,23 @@ impl Engine {
             std::thread::sleep(nap);
             left = ahead.untaken(slots);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Action;
+
+    #[test]
+    fn what_goes_back_later_is_held_until_then() {
+        let mut ahead = Ahead::new(Duration::from_millis(1)).unwrap();
+        let settlement = |flow: &str, action| Settlement::new(1, flow.into(), None, action);
+        let rest = [settlement("t:1", Action::Front(Vec::new())), settlement("t:2", Action::Ack)];
+        let (holds, releases) = ahead.holds(&rest);
+        assert_eq!((holds.clone(), releases), (vec!["t:1".into()], vec![]));
+        ahead.stepped(holds);
+        assert_eq!(ahead.holds(&rest).1, Vec::<Rc<str>>::new());
+        assert_eq!(ahead.holds(&[]), (vec![], vec!["t:1".into()]));
     }
 }

@@ -92,6 +92,7 @@ impl Engine {
             },
             Plan::Delay(due) => {
                 story::delayed(&self.start, &work, due);
+                self.ahead.needed_no_slot(&work);
                 self.settle(work, |message| Action::Delay { message, due });
             }
             Plan::Expired => self.revoked(work, "expired"),

@@ -1,6 +1,7 @@
 //! The worker's loop: one owner of all state, one event at a time.
 
 use super::ahead::Ahead;
+use super::bounds::Bounds;
 use super::control::Remote;
 use super::events::Events;
 use super::exchange::Exchange;
@@ -104,6 +105,8 @@ pub struct Engine {
     pub(super) tally: Tally,
     /// Milliseconds a task takes, about.
     pub(super) expected: f64,
+    /// How much one step may do.
+    pub(super) bounds: Bounds,
     /// How long slots may rest; none unless `[tenancy] stagger` says that they may.
     pub(super) budget: Option<Budget>,
     pub(super) claiming: Claiming,
@@ -165,6 +168,7 @@ impl Engine {
             rates,
             tally: Tally::default(),
             expected: 10.0,
+            bounds: Bounds::default(),
             budget,
             claiming: Claiming::Yes,
             replaced: false,
@@ -191,10 +195,10 @@ impl Engine {
         let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
         loop {
             self.end_rests(Instant::now());
+            self.start_runners(Instant::now()).await; // they begin while Redis is asked
             self.exchange_if_due().await?;
             self.release_events();
             self.shrink_if_quiet(Instant::now());
-            self.start_runners(Instant::now()).await;
             self.fence_suspects().await;
             self.tell_ready();
             self.watch_memory(Instant::now());

@@ -57,6 +57,8 @@ pub struct Exchange {
     pub(super) full_steps: u32,
     /// When the last of them was made.
     pub(super) full_at: Option<Instant>,
+    /// From when on a lease that is over counts: others, who were away with this worker, have had time to come back.
+    judges_from: Instant,
     pub(super) watching: bool,
     retry_at: Instant,
     retry_wait: Duration,
@@ -97,6 +99,7 @@ impl Exchange {
             looked: false,
             full_steps: 0,
             full_at: None,
+            judges_from: now,
             watching: false,
             retry_at: now,
             retry_wait: RETRY_MIN,
@@ -159,6 +162,12 @@ impl Exchange {
     /// Is rung when there is something new.
     pub(super) fn watching(&self) -> bool {
         self.watching
+    }
+
+    /// It was connected, and can't connect again. What is wrong now was right before, and may be in the middle of being changed: a
+    /// password, a certificate. What runs goes on meanwhile.
+    fn was_well(&self) -> bool {
+        self.number > 0 && self.connection.is_none()
     }
 
     /// A first look for messages was made.
@@ -259,7 +268,7 @@ impl Engine {
                           tasks, or Redis has lost data and it can't be told which; it starts afresh"
                     .into(),
             }),
-            Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable => {
+            Err(Trouble::Broker(error)) if error.kind == Kind::Unavailable || self.exchange.was_well() => {
                 let exchange = &mut self.exchange;
                 if error.cause.is_connection_refusal() {
                     exchange.contact.refused();
@@ -282,6 +291,7 @@ impl Engine {
         exchange.wake = connection.wake.clone();
         exchange.connection = Some(connection);
         exchange.number += 1;
+        exchange.judges_from = Instant::now() + BEAT;
         self.look_everywhere();
         self.naming.forget();
         self.rates.forget();
@@ -332,7 +342,7 @@ impl Engine {
         let pulse = pulse.ok_or(Trouble::LeaseLost)?;
         exchange.leased = true;
         exchange.contact.renewed(asked);
-        exchange.beat_at = pace::slot_before(Instant::now() + BEAT);
+        exchange.beat_at = pace::tick_before(Instant::now() + BEAT);
         // A ring that got lost would leave messages lying: nothing else looks while the worker is idle.
         if pulse.waiting > 0 {
             self.look = true;
@@ -343,7 +353,9 @@ impl Engine {
         // Of what waits in lanes, all may have to wait for something else than a slot; what is in lists is seen soon.
         let may_run = if tenants > 0 { usize::try_from(waiting).unwrap_or(usize::MAX) } else { 0 };
         exchange.due_at = pulse.due_in.map(due_at);
-        exchange.suspects.extend(pulse.expired);
+        if Instant::now() >= exchange.judges_from {
+            exchange.suspects.extend(pulse.expired);
+        }
         self.grow_for(may_run);
         if pulse.stale > 0 {
             self.restore_stale().await?;

@@ -4,8 +4,8 @@
 //! itself: they go on, and the worker puts back into Redis what it holds. It goes on only where both of these are certain:
 //!
 //! * **Nobody took over.** A lease can be taken away only when it has run out. So nobody has taken this one as long as the last
-//!   renewal is younger than a lease; and where there was no server at all, nobody could. A server that has just come
-//!   up takes nobody for dead before the next beat ([`BEAT`]), so refused connections that are closer together
+//!   renewal is younger than a lease; and where there was no server at all, nobody could. No worker takes
+//!   another for dead within [`BEAT`] of its own connecting, so refused connections that are closer together
 //!   than that show that there was none.
 //! * **Nothing older came back.** In an older state of the data the messages that run now may wait, and would be run beside
 //!   themselves ([`Lineage::has_nothing_of`]).

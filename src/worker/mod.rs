@@ -6,6 +6,7 @@
 //! [`events`], on the way out in [`drain`].
 
 mod ahead;
+mod bounds;
 mod builtin;
 mod control;
 pub mod dispatch;

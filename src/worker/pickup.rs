@@ -1,8 +1,8 @@
 //! What an idle worker does when a queue rings: it claims what has come, in one small exchange, and leaves the step out.
 
+use super::bounds::WANT_MAX;
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
-use super::stepping::WANT_MAX;
 use crate::broker::Rung;
 use crate::broker::pickup::{PickUp, Picked};
 use std::time::{Duration, Instant};

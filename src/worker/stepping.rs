@@ -1,5 +1,6 @@
 //! The step of a busy worker: what has ended goes in, what can start comes out, what is new is looked at.
 
+use super::bounds;
 use super::engine::{Claiming, Engine};
 use super::exchange::Trouble;
 use super::flight::Flight;
@@ -12,12 +13,6 @@ use std::time::{Duration, Instant};
 /// Steps are quick if one follows the other within this time.
 const QUICK: Duration = Duration::from_millis(2);
 
-/// Claims in one step at most: the script stays short however many slots there are.
-pub(super) const WANT_MAX: usize = 64;
-
-/// Settlements in one step at most, each perhaps of another tenant.
-const MAX_SETTLEMENTS: usize = 64;
-
 impl Engine {
     /// Something has ended that Redis doesn't know of and can be told.
     pub(super) fn settles(&self) -> bool {
@@ -26,7 +21,7 @@ impl Engine {
 
     /// Sends what has ended and asks for what free slots can take, in one exchange, and waits for the answer if a slot does.
     pub(super) async fn step(&mut self) -> Result<(), Trouble> {
-        let (slots, room) = (self.free().min(WANT_MAX), self.ahead_room());
+        let (slots, room) = (self.free().min(self.bounds.want()), self.ahead_room());
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let look = self.reach();
         if self.claiming != Claiming::Yes {
@@ -43,17 +38,19 @@ impl Engine {
             _ => 0,
         });
         // There may be more than one script call can take. While some of it goes to the front, nothing is claimed from behind.
-        let batch = self.outbox.len().min(MAX_SETTLEMENTS);
+        let batch = bounds::batch(&self.outbox);
         let rest = &self.outbox[batch..];
-        let claims = claims && !rest.iter().any(|settlement| matches!(settlement.action, Action::Front(_)));
-        let (slots, want) = if claims { (slots, (slots + room).min(WANT_MAX)) } else { (0, 0) };
+        let claims = claims && !rest.iter().any(|settlement| settlement.action.is_back());
+        // Else what has ended would pile up as long as there is something to claim.
+        let room = room.min(self.bounds.want().saturating_sub(rest.len()));
+        let (slots, want) = if claims { (slots, (slots + room).min(self.bounds.want())) } else { (0, 0) };
         let Engine { exchange, gaze, naming, .. } = self;
         let Some(connection) = &exchange.connection else { return Ok(()) };
         let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
         if idle && !self.ahead.releases() {
             return Ok(());
         }
-        let (holds, releases) = self.ahead.holds();
+        let (holds, releases) = self.ahead.holds(&self.outbox[batch..]);
         let at_hand = std::mem::take(&mut gaze.at_hand);
         // What rings from here on is for the next step.
         self.look &= want == 0;
@@ -126,6 +123,7 @@ impl Engine {
             let quick = exchange.full_at.replace(Instant::now()).is_some_and(|last| last.elapsed() < QUICK);
             exchange.full_steps = if all && quick { exchange.full_steps + 1 } else { 0 };
         }
+        self.bounds.claimed(&reply.claims);
         self.gaze.echo = Echo::of(&reply.claims, Instant::now());
         let waiting = reply.behind + reply.looked.iter().map(|looked| looked.messages.len()).sum::<usize>();
         if look > 0 {

@@ -189,7 +189,7 @@ async fn results_cost_two_commands_each() {
 /// One pop, one push for each tenant, and one call each for all that is noted.
 #[tokio::test]
 async fn filing_costs_by_tenants_not_by_messages() {
-    for (tenants, each) in [(1, 200), (50, 4), (50, 2)] {
+    for (tenants, each) in [(1, 200), (24, 8), (24, 2)] {
         let mut stage = Stage::new(&["q"]).await;
         let mut owner = owner(&stage).await;
         let all: Vec<Vec<u8>> = (0..tenants).flat_map(|user| messages(&format!("u{user}"), each)).collect();

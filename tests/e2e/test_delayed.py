@@ -76,3 +76,18 @@ def test_what_expires_while_it_waits_does_not_run(celery_app, fairstalk, client,
     wait_settled(client)
     assert [stored(client, task)["status"] for task in sent] == ["REVOKED", "REVOKED", "REVOKED", "SUCCESS"]
     assert ledger.numbers("start") == [3]
+
+
+def test_many_are_put_aside_at_a_time(fairstalk, client):
+    """They need no slot, so it doesn't matter that there is one only."""
+    count = 2000
+    due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    raw = [message("bench.tasks.noop", (1,), queue="queue_3", headers={"eta": due.isoformat()}) for _ in range(count)]
+    client.rpush("queue_3", *raw)
+    fairstalk(workers={"processes": 1, "concurrency": 1})
+    eventually(lambda: client.zcard("fairstalk:delayed") == count, PATIENCE, lambda: str(client.zcard("fairstalk:delayed")))
+    # One for each message is what it would take with one slot.
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < count / 8
+    kept = [json.loads(text.rsplit(b"\0", 1)[1]) for text in client.hvals("fairstalk:delayed:messages")]
+    assert {text["headers"]["id"] for text in kept} == {json.loads(text)["headers"]["id"] for text in raw}
+    assert not client.exists("unacked", "queue_3")

@@ -43,8 +43,6 @@ for _, sequence in ipairs(call('HKEYS', claims)) do
   if sequence ~= 'lease' then call('ZADD', index, 'XX', time[1], owner .. ':' .. sequence) end
 end
 
-be_table(tenants_key)
-
 local old = call('ZRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, 100)
 local surplus = call('ZCARD', dead) - tonumber(ARGV[6])
 if surplus > 0 then old = call('ZRANGE', dead, 0, math.min(surplus, 100) - 1) end
@@ -55,6 +53,7 @@ if #old > 0 then
 end
 
 meet({})
+if waiting > 0 then be_table(tenants_key) end
 if throttled > 0 then -- by workers, too, that have been told of no limits
   let_run()
   remember()

@@ -10,8 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-/// Seconds between two heartbeats, Celery's default. Monitors take a node for dead that misses two.
-pub const HEARTBEAT: f64 = 2.0;
+/// Seconds between two heartbeats at most; Celery's default is two. They tell it to monitors, which take a node for dead that
+/// is silent for twice as long (`celery/events/state.py`, `heartbeat_expires`). It is the time between two beats of the lease, so
+/// that an idle worker wakes up for both at once.
+pub const HEARTBEAT: f64 = 2.5;
 
 /// Names of the fields that every node tells of itself.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -6,7 +6,7 @@ import celery
 
 from .application import tasks
 
-#: Claims are renewed every 2.5 s, and a lease lasts 7 s; kombu looks for overdue ones with some slack on top.
+#: Claims are renewed every 2.4 s, and a lease lasts 7 s; kombu looks for overdue ones with some slack on top.
 SHORTEST_VISIBILITY = 15
 
 
