@@ -13,14 +13,16 @@ from contextlib import ExitStack
 
 from harness import ROOT
 from harness.redis_server import RedisServer
+from messages import percentile
 from probes import thread_seconds
 
 SCRIPTS = ROOT / "src" / "broker" / "scripts"
 QUEUES = [f"queue_{number}" for number in range(20)]
 SHARED = "owners owners:figures delayed delayed:messages dead dead:messages dead:entries tenants ready intake ring".split()
-BATCHES = [1, 4, 16, 64]
-# As `src/broker/filing.rs` cuts what one call files.
-LOOK, KINDS = 200, 50
+# As a worker bounds what one call does (`src/worker/bounds.rs`, `src/broker/filing.rs`): so many tasks of as many tenants, and
+# more where these are fewer.
+BATCHES, BATCH_OF_FEW = [1, 4, 16, 24], 64
+LOOK, KINDS = 200, 24
 # The body of a message of usual size; what comes last is what the script knows it by.
 BODY = '{"body": "' + "x" * 400 + '", "properties": {"delivery_tag": "%s"}}'
 
@@ -32,8 +34,7 @@ class Owner:
         self.client, self.pid, self.sequence, self.held = server.client(), server.process.pid, 1, []
         client = self.client
         client.flushall()
-        # CPU seconds of all calls and of the longest since `forget`.
-        self.spent = self.longest = 0.0
+        self.calls = []  # CPU seconds of each since `forget`
         parts = {"step": ("step", "claim"), "beat": ("beat",), "leave": ("pour", "leave")}
         self.scripts = {
             script: client.script_load("".join((SCRIPTS / f"{name}.lua").read_text() for name in ("tenants", "lanes", *names)))
@@ -46,14 +47,13 @@ class Owner:
         keys = ["unacked", "unacked_index", *(f"fairstalk:{name}" for name in SHARED), "fairstalk:claims:o", *lists]
         before = thread_seconds(self.pid)
         reply = self.client.evalsha(self.scripts[script], len(keys), *keys, "", "o", *arguments)
-        spent = thread_seconds(self.pid) - before
-        self.spent, self.longest = self.spent + spent, max(self.longest, spent)
+        self.calls.append(thread_seconds(self.pid) - before)
         return reply
 
     def forget(self):
-        """Count anew; returns milliseconds of the longest call until now."""
-        longest, self.spent, self.longest = self.longest * 1e3, 0.0, 0.0
-        return longest
+        """Count anew; returns what was counted until now."""
+        calls, self.calls = self.calls, []
+        return calls
 
     def step(self, want=0, look=0, filing=(0,)):
         """Settles what is held, each of 10 ms, and claims so many."""
@@ -111,7 +111,7 @@ def measure(app, sizes, say):
             say(f"cost: {messages} messages of {of} tenants are filed")
         for number in range(ROUNDS):
             for place in places:
-                for batch in BATCHES:
+                for batch in place.batches:
                     place.turn(batch, max(1, tasks // ROUNDS // batch))
             say(f"cost: round {number + 1} of {ROUNDS}")
         figures = [place.figures() for place in places]
@@ -134,8 +134,9 @@ class Place:
         self.owner, self.messages, self.tenants = Owner(server), messages, tenants
         self.owner.forget()
         self.owner.file(messages, tenants)
-        self.filing, self.longest = self.owner.forget(), 0.0
-        self.costs = {batch: [0, 0.0, 0.0] for batch in BATCHES}  # tasks, seconds in scripts, CPU seconds
+        self.filings, self.steps = self.owner.forget(), []
+        self.batches = [*BATCHES, BATCH_OF_FEW] if tenants <= BATCHES[-1] else BATCHES
+        self.costs = {batch: [0, 0.0, 0.0] for batch in self.batches}  # tasks, seconds in scripts, CPU seconds
 
     def turn(self, batch, steps):
         """So many steps that settle and claim so many each; then as much waits as before."""
@@ -150,19 +151,19 @@ class Place:
             claimed += owner.held
         calls = owner.client.info("commandstats")["cmdstat_evalsha"]
         assert calls["calls"] == steps
-        costs = self.costs[batch]
-        self.costs[batch] = [costs[0] + steps * batch, costs[1] + calls["usec"] / 1e6, costs[2] + owner.spent]
-        self.longest = max(self.longest, owner.forget())
+        costs, spent = self.costs[batch], owner.forget()
+        self.costs[batch] = [costs[0] + steps * batch, costs[1] + calls["usec"] / 1e6, costs[2] + sum(spent)]
+        self.steps += spent
         owner.step()
         queues = {}
         for _, flow in claimed:
             queues.setdefault(QUEUES[int(flow[2:]) % len(QUEUES)], []).append(flow.decode())
         for queue, line in queues.items():
             owner.file_line(queue, line)
-        self.filing = max(self.filing, owner.forget())
+        self.filings += owner.forget()
 
     def figures(self):
-        """Microseconds a task by size of a step; milliseconds of the longest step, filing and pouring back, which is done now."""
+        """Microseconds a task by size of a step; how long steps, filings and pouring back took, which is done now."""
         owner = self.owner
         owner.forget()
         while owner.call("leave", [], LOOK, 0)[0] > 0:
@@ -172,5 +173,7 @@ class Place:
             {"batch": batch, "script_usec": seconds * 1e6 / tasks, "cpu_usec": cpu * 1e6 / tasks}
             for batch, (tasks, seconds, cpu) in self.costs.items()
         ]
-        longest = {"step_ms": self.longest, "filing_ms": self.filing, "leaving_ms": owner.forget()}
-        return {"messages": self.messages, "tenants": self.tenants, "steps": steps, **longest}
+        calls = {"step": self.steps, "filing": self.filings, "leaving": owner.forget()}
+        longest = {f"{kind}_ms": max(seconds) * 1e3 for kind, seconds in calls.items()}
+        usual = {f"{kind}_p99_ms": percentile(seconds, 0.99) * 1e3 for kind, seconds in calls.items()}
+        return {"messages": self.messages, "tenants": self.tenants, "steps": steps, **longest, **usual}

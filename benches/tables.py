@@ -74,8 +74,8 @@ def pickup(figures):
 
 def steady(figures):
     """Waits in milliseconds, and what is left of them without what is no worker's fault."""
-    rows = []
-    for key, title in (("one", "one user"), ("twenty", "twenty users")):
+    rows, titles = [], {"even": "even distances", "one": "at random, one user", "twenty": "at random, twenty users"}
+    for key, title in ((key, title) for key, title in titles.items() if key in figures):  # not all in older lines
         systems = [figures[key][system] for system in ("celery", "fairstalk")]
         for percentile in ("p50", "p99"):
             name = f"{title}, {percentile}"

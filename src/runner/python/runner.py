@@ -61,7 +61,8 @@ def run_in_long_stretches():
 
 def serve(app, channel, inbox, order, results_db):
     hooks.after_fork()
-    process_initializer(app, order["node"])
+    with shortcuts.tracers_on_demand():
+        process_initializer(app, order["node"])
     logs.attach(channel)
     signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
     signal.signal(signal.SIGTERM, terminate)

@@ -4,6 +4,7 @@ Each of these was a tenth and more of what a short task takes. The answers are C
 application has replaced is left alone.
 """
 
+from contextlib import contextmanager
 from datetime import datetime
 
 from celery import Celery
@@ -21,6 +22,37 @@ def take(app):
     closing.take(app)
     if type(app).now is Celery.now:
         app.now = lambda: datetime.now(app.timezone)  # the same without a look for the offset of UTC in UTC
+
+
+@contextmanager
+def tracers_on_demand():
+    """Within this, Celery's pool initializer gets tracers that are built when their task runs for the first time.
+
+    It builds one for each task of the application, in each process: some kilobytes and 50 us each, and most are never used.
+    """
+    build = trace.build_tracer
+
+    def build_on_demand(name, task, *args, **options):
+        if options.keys() - {"app"}:  # another caller's, such as an eager one
+            return build(name, task, *args, **options)
+
+        built = []
+
+        def build_and_trace(*call, **named):
+            if not built:
+                built.append(build(name, task, *args, **options))
+            if task.__trace__ is build_and_trace:  # else the application has put its own around it
+                task.__trace__ = built[0]
+            return built[0](*call, **named)
+
+        return build_and_trace
+
+    trace.build_tracer = build_on_demand
+    try:
+        yield
+    finally:
+        if trace.build_tracer is build_on_demand:  # and not the application's own around it
+            trace.build_tracer = build
 
 
 def remember_extended(settings):

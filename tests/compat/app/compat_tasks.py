@@ -24,6 +24,13 @@ def add(x, y):
     return x + y
 
 
+@shared_task(bind=True)
+def traced(self):
+    """How it is run, and of which tasks this process has Celery's tracer."""
+    ready = {name for name, task in self.app.tasks.items() if task.__trace__.__module__ == "celery.app.trace"}
+    return {"eager": self.request.is_eager, "ready": sorted(ready)}
+
+
 @shared_task
 def strange():
     """Return what no serializer takes."""
