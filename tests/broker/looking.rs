@@ -71,6 +71,20 @@ async fn only_one_looks_at_a_list_until_it_has_filed() {
     assert_eq!((seen(&reply), reply.turn), (vec![("a", 2)], None));
 }
 
+/// Else one free slot would go on taking one message from before what is to be filed, and none would ever be filed.
+#[tokio::test]
+async fn nothing_is_claimed_from_before_what_is_at_hand() {
+    let mut stage = Stage::new(&["a", "b"]).await;
+    stage.push("a", &messages("m", 3)).await;
+    stage.push("b", &messages("n", 1)).await;
+    let mut owner = stage.owner("o").await;
+    owner.at_hand = vec![("a".into(), 3)];
+    let reply = owner.one_step(5, &[], &[]).await.unwrap().unwrap();
+    assert_eq!(raws(&reply.claims), messages("n", 1), "another list is open");
+    owner.at_hand.clear();
+    assert_eq!(owner.one_step(5, &[], &[]).await.unwrap().unwrap().claims.len(), 3);
+}
+
 #[tokio::test]
 async fn a_turn_ends_by_itself() {
     let mut stage = Stage::new(&["a"]).await;

@@ -283,7 +283,12 @@ local function whose_turn_is_mine(places)
   return mine
 end
 
-local function take_unseen(places)
+local function take_unseen(open)
+  -- What is at hand of a list is filed by the next step as it was seen, if nothing has gone from before it.
+  local places = {}
+  for _, place in ipairs(open) do
+    if not at_hand[place.list] then places[#places + 1] = place end
+  end
   while want > 0 and #places > 0 do
     local still = {}
     for _, place in ipairs(places) do
