@@ -178,6 +178,8 @@ impl Engine {
                 story::logged(&self.start, work.as_ref(), level, &logger, &text);
                 keep(work, &text);
             }
+            // What a task has left behind writes on after its end.
+            Said::Output(line) if !self.has(index, claim) => story::wrote(&self.start, None, &line),
             Said::Output(line) => {
                 let work = &mut self.slots[index].work;
                 story::wrote(&self.start, work.as_ref(), &line);

@@ -55,7 +55,7 @@ def test_what_would_be_run(check, redis):
     said = check(url=redis.url, workers={"name": "w%i", "drain_timeout": "90s"}).stdout
     for line in (
         r"Redis \S+ at 127\.0\.0\.1:\d+ answers",
-        r'application "imgbackend" registers 25 tasks',
+        r'application "imgbackend" registers 26 tasks',
         "would run 2 workers with 2 slots each, 4 tasks at once, on 20 queues",
         r"  user         \w+",
         "  workers      w1, w2",
@@ -74,7 +74,7 @@ def test_the_same_for_machines(check, redis):
     report = json.loads(check("--json", url=redis.url).stdout)
     assert report["exit"] == 0
     assert report["redis"]["mode"] == "standalone"
-    assert report["application"]["tasks"] == 25
+    assert report["application"]["tasks"] == 26
     assert report["application"]["results"] == {"backend": "RedisBackend", "in_step": True, "database": 0}
     assert report["plan"]["slots"] == 4
     assert len(report["plan"]["queues"]) == 20

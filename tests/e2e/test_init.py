@@ -96,7 +96,7 @@ def test_the_example(init, redis, tmp_path):
     assert os.listdir(done.file.parent) == ["fairstalk.toml"]
     for command in ("check", "systemctl enable --now fairstalk", "run", "journalctl -u fairstalk"):
         assert command in done.stdout
-    assert "warning: queues" not in passes(done.file, 25)
+    assert "warning: queues" not in passes(done.file, 26)
 
 
 def test_a_plain_module(init, redis, tmp_path):

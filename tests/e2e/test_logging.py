@@ -19,6 +19,7 @@ from imgbackend.routing import enqueue_task_to_user_queue, get_queue_for_user
 PATIENCE = 40
 LOG = {"format": "journal", "tasks": "all"}
 ONE = {"processes": 1, "concurrency": 1}
+FOUR = {"processes": 1, "concurrency": 4}
 
 
 @pytest.fixture
@@ -84,6 +85,20 @@ def test_the_last_words_of_a_program_are_its_tasks(celery_app, logging_to, journ
         assert story[-1]["OUTCOME"] == "succeeded"
         assert "subprocess 0" in [record["MESSAGE"] for record in story]
     assert not [record for record in journal.records if record["MESSAGE"] == "subprocess 0" and "TASK_ID" not in record]
+
+
+def test_output_of_short_tasks_is_told_apart(celery_app, logging_to, journal):
+    """Runners go on to the next before the worker has heard of the end of the last: a line is of its task nevertheless."""
+    logging_to(workers=FOUR, log={"tasks": "failures", "storm_output": 0})
+    for _ in range(1000):  # so many that the worker knows them to be short
+        tasks.noop.delay()
+    sent = [task.delay() for _ in range(60) for task in [tasks.noop] * 20 + [tasks.say_own_id]][20::21]
+    ids = {task.id for task in sent}
+    said = eventually(
+        lambda: len(found := [record for record in list(journal.records) if record["MESSAGE"] in ids]) == len(ids) and found,
+        PATIENCE,
+    )
+    assert [record.get("TASK_ID") for record in said] == [record["MESSAGE"] for record in said]
 
 
 def test_retries_and_the_traceback(celery_app, logging_to, journal):

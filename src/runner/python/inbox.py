@@ -13,7 +13,8 @@ from . import frames
 
 #: Largest packet.
 PACKET = 32768
-#: Places in the table: numbers of claims, one for each slot, and behind them whether its runner may take more.
+#: Places in each part of the table: what a runner does, or the number of its claim; whether it may take more; and the claim that
+#: it has begun last, whatever it does since.
 SLOTS = 4096
 
 #: What a runner does that runs no task: it waits on its own channel, or is about to look into the inbox. Else the place has
@@ -26,14 +27,17 @@ class Inbox:
 
     def __init__(self, sock, table, slot, tasks_max):
         self._sock = sock
-        self._table = memoryview(mmap.mmap(table, 2 * SLOTS * 8)).cast("Q")
+        self._table = memoryview(mmap.mmap(table, 3 * SLOTS * 8)).cast("Q")
         os.close(table)
         self._slot = slot
+        self._latest = 2 * SLOTS + slot
         self._left = tasks_max
         self._table[slot] = WAITING
+        self._table[self._latest] = 0
 
     def began(self, sequence):
         """Say what is about to be done, before any of it is."""
+        self._table[self._latest] = sequence
         self._table[self._slot] = sequence + LOOKING + 1
         if self._left is not None:
             self._left -= 1

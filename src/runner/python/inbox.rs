@@ -32,6 +32,20 @@ pub enum Doing {
     Task(u64),
 }
 
+/// Which claim the runner of a slot has begun last.
+#[derive(Debug)]
+pub struct Latest {
+    table: OwnedFd,
+    slot: usize,
+}
+
+impl Latest {
+    /// Its number; 0 if there is none.
+    pub fn get(&self) -> u64 {
+        number_at(&self.table, 2 * SLOTS + self.slot).unwrap_or(0)
+    }
+}
+
 /// The worker's ends.
 #[derive(Debug)]
 pub struct Inbox {
@@ -52,7 +66,7 @@ impl Inbox {
         let asked = set_socket_send_buffer_size(&ours, BUFFER);
         let capacity = asked.and_then(|()| socket_send_buffer_size(&ours)).unwrap_or(PACKET);
         let table = memfd_create("fairstalk runners", MFdFlags::MFD_CLOEXEC)?;
-        nix::unistd::ftruncate(&table, i64::try_from(2 * SLOTS * 8).unwrap_or(i64::MAX))?;
+        nix::unistd::ftruncate(&table, i64::try_from(3 * SLOTS * 8).unwrap_or(i64::MAX))?;
         Ok(Inbox { ours, theirs, table, capacity })
     }
 
@@ -85,9 +99,15 @@ impl Inbox {
 
     /// Whether the runner of this slot waits on its own channel; it looks there before it looks here.
     pub fn waits(&self, slot: usize) -> bool {
-        let mut number = [0; 8];
-        let read = pread(&self.table, &mut number, 8 * slot as u64);
-        read == Ok(8) && u64::from_ne_bytes(number) == 0
+        number_at(&self.table, slot) == Some(0)
+    }
+
+    /// Which claim the runner of this slot has begun last, from now on.
+    ///
+    /// # Errors
+    /// If descriptors run out.
+    pub fn latest(&self, slot: usize) -> io::Result<Latest> {
+        Ok(Latest { table: self.table.try_clone()?, slot })
     }
 
     /// What the runners of the first so many slots do. If the table can't be read nobody is known to do anything.
@@ -113,6 +133,12 @@ impl Inbox {
         // In memory of our own there is nothing that could fail.
         let _ = pwrite(&self.table, &flags, (SLOTS * 8) as u64);
     }
+}
+
+fn number_at(table: &OwnedFd, place: usize) -> Option<u64> {
+    let mut number = [0; 8];
+    let read = pread(table, &mut number, 8 * place as u64);
+    (read == Ok(8)).then(|| u64::from_ne_bytes(number))
 }
 
 #[cfg(test)]

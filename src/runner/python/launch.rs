@@ -10,7 +10,7 @@ use std::process::Command;
 /// The program for `python -c`, which reads the rest from its standard input.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-const MODULES: [(&str, &str); 17] = [
+const MODULES: [(&str, &str); 18] = [
     ("fairstalk_runner", include_str!("package.py")),
     ("fairstalk_runner.about", include_str!("about.py")),
     ("fairstalk_runner.application", include_str!("application.py")),
@@ -21,6 +21,7 @@ const MODULES: [(&str, &str); 17] = [
     ("fairstalk_runner.hooks", include_str!("hooks.py")),
     ("fairstalk_runner.inbox", include_str!("inbox.py")),
     ("fairstalk_runner.logs", include_str!("logs.py")),
+    ("fairstalk_runner.output", include_str!("output.py")),
     ("fairstalk_runner.panel", include_str!("panel.py")),
     ("fairstalk_runner.process", include_str!("process.py")),
     ("fairstalk_runner.results", include_str!("results.py")),

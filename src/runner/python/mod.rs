@@ -3,6 +3,7 @@
 pub mod frames;
 pub mod inbox;
 pub mod launch;
+mod listen;
 pub mod panel;
 pub mod registry;
 pub mod runner;

@@ -12,6 +12,7 @@ from celery.concurrency.prefork import process_initializer
 
 from . import frames, hooks, logs, results, shortcuts
 from .inbox import Inbox
+from .output import Output
 from .execution import Delivery, Execution, Terminated
 from .process import set_title
 
@@ -25,11 +26,10 @@ def start(app, sock, output, inbox, table, order, results_db):
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(null)
-        os.close(output)
         set_title("fairstalk: runner of {}".format(order["node"]))
         run_in_long_stretches()
         inbox = Inbox(inbox, table, order["slot"], order["tasks_max"])
-        serve(app, frames.Channel(sock), inbox, order, results_db)
+        serve(app, frames.Channel(sock), inbox, Output(output), order, results_db)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         pass  # the worker is gone; the zygote kills us anyway
@@ -59,7 +59,7 @@ def run_in_long_stretches():
         pass
 
 
-def serve(app, channel, inbox, order, results_db):
+def serve(app, channel, inbox, output, order, results_db):
     hooks.after_fork()
     with shortcuts.tracers_on_demand():
         process_initializer(app, order["node"])
@@ -93,6 +93,7 @@ def serve(app, channel, inbox, order, results_db):
         else:
             outcome, runtime, detail = execution.record_note(delivery, json.loads(note))
         inbox.ended()
+        output.wait_until_read()
         channel.send(frames.DONE, *frames.pack_done(outcome, runtime, collector.end(), detail))
     hooks.runner_ends(0)
 
