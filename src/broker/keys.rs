@@ -154,7 +154,8 @@ impl Keys {
         self.key("fairstalk:ring")
     }
 
-    /// How kombu's record of a claimed message from this list ends, behind the message (`kombu/transport/redis.py`, `QoS.append`).
+    /// How kombu's record of a claimed message from this list ends, behind the message (`kombu/transport/redis.py`,
+    /// `QoS.append`).
     pub(super) fn record_end(&self, list: &str) -> String {
         format!(r#", "", {}]"#, serde_json::Value::from(self.queue_of(list)))
     }

@@ -10,8 +10,8 @@ use redis::Script;
 use serde_json::value::RawValue;
 use std::time::{Duration, Instant};
 
-/// A stock worker that restores holds kombu's mutex for some milliseconds. If it is killed meanwhile the mutex ends by itself only
-/// after five minutes (`kombu/transport/redis.py`, `unacked_mutex_expire`); so long nobody would restore anything.
+/// A stock worker that restores holds kombu's mutex for some milliseconds. If it is killed meanwhile the mutex ends by itself
+/// only after five minutes (`kombu/transport/redis.py`, `unacked_mutex_expire`); so long nobody would restore anything.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// The scripts around them.

@@ -187,7 +187,8 @@ pub struct Results {
 /// `[delivery]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Content types that are run; default `["application/json"]`. Short names `json`, `pickle`, `yaml`, `msgpack` are allowed in the file.
+    /// Content types that are run; default `["application/json"]`. Short names `json`, `pickle`, `yaml`, `msgpack` are allowed
+    /// in the file.
     pub accept: Vec<String>,
     /// A message whose runner died this many times goes to the dead letters; default 3.
     pub max_deliveries: u32,

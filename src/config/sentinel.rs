@@ -31,9 +31,10 @@ pub(super) fn read(text: &str) -> Result<RedisUrl, Complaint> {
         };
         let plain = format!("redis://{rest}");
         let url = tcp(&plain)?;
-        let Server::Tcp { host, .. } = &url.server else { continue };
-        let port = redis::parse_redis_url(&plain).and_then(|url| url.port()).unwrap_or(PORT);
-        sentinels.push((host.clone(), port));
+        if let Server::Tcp { host, .. } = &url.server {
+            let port = redis::parse_redis_url(&plain).and_then(|url| url.port()).unwrap_or(PORT);
+            sentinels.push((host.clone(), port));
+        }
         let database = rest.rsplit_once('/').is_some_and(|(_, database)| !database.is_empty());
         let login = url.user.is_some() || url.password.is_some();
         match &first {

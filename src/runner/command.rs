@@ -71,8 +71,8 @@ pub struct CommandExit {
     pub runtime: Duration,
 }
 
-/// Starts the command with `input` on its standard input, in the cgroup `leaf` if there is one. Lines of its standard error go to `line` as they
-/// come, its end to `exit`.
+/// Starts the command with `input` on its standard input, in the cgroup `leaf` if there is one. Lines of its standard error go
+/// to `line` as they come, its end to `exit`.
 ///
 /// # Errors
 /// None: a command that can't be started has ended at once.

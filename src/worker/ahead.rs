@@ -57,8 +57,8 @@ pub struct Ahead {
     held: Vec<Rc<str>>,
     /// Of these nothing is put ahead that the step on its way claims, because something before it went back meanwhile.
     pub(super) barred: HashSet<Rc<str>>,
-    /// The step has claimed more than there are free slots: all of it goes into the inbox, since who is given a task in another way
-    /// could start it after one that was claimed later.
+    /// The step has claimed more than there are free slots: all of it goes into the inbox, since who is given a task in another
+    /// way could start it after one that was claimed later.
     pub(super) in_line: bool,
     /// Nothing is claimed ahead before this time.
     pub(super) not_before: Instant,
@@ -165,8 +165,8 @@ impl Ahead {
         self.held = holds;
     }
 
-    /// Whether a task for this slot may be given to its runner itself. One that is about to look into the inbox, or finds something
-    /// there, would start that first.
+    /// Whether a task for this slot may be given to its runner itself. One that is about to look into the inbox, or finds
+    /// something there, would start that first.
     pub(super) fn is_idle(&self, slot: usize) -> bool {
         self.short.is_zero() || !self.in_line && self.inbox.waits(slot)
     }

@@ -164,8 +164,8 @@ impl Exchange {
         self.watching
     }
 
-    /// It was connected, and can't connect again. What is wrong now was right before, and may be in the middle of being changed: a
-    /// password, a certificate. What runs goes on meanwhile.
+    /// It was connected, and can't connect again. What is wrong now was right before, and may be in the middle of being
+    /// changed: a password, a certificate. What runs goes on meanwhile.
     fn was_well(&self) -> bool {
         self.number > 0 && self.connection.is_none()
     }

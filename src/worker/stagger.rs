@@ -68,8 +68,8 @@ impl Budget {
         REST_MAX * u32::try_from(slots).unwrap_or(u32::MAX)
     }
 
-    /// A slot has ended a task: until when it rests, if at all. `others` are the other slots that take tasks: what they ran last, and
-    /// until when they rest.
+    /// A slot has ended a task: until when it rests, if at all. `others` are the other slots that take tasks: what they ran
+    /// last, and until when they rest.
     pub fn rest(&mut self, own: Span, others: &[(Option<Span>, Option<Instant>)]) -> Option<Instant> {
         let slots = others.len() + 1;
         self.left = (self.left + own.length() / PART).min(Budget::most(slots));
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(rest(busy, span(0, 10_000), span(0, 10_000)), Some(ms(10_050)), "no longer than that");
     }
 
-    /// Four slots that begin together, tasks of 50 ms, and one every 25 ms on average that goes first and takes 2 ms longer: how long
-    /// these wait on average, ms; and what part of the time was rested.
+    /// Four slots that begin together, tasks of 50 ms, and one every 25 ms on average that goes first and takes 2 ms longer:
+    /// how long these wait on average, ms; and what part of the time was rested.
     fn simulate(rests: bool) -> (f64, f64) {
         let (begin, mut budget) = (Instant::now(), Budget { backlog: rests, ..Budget::new(4) });
         let mut rng = fastrand::Rng::with_seed(1);

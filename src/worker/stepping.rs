@@ -21,7 +21,8 @@ impl Engine {
 
     /// Sends what has ended and asks for what free slots can take, in one exchange, and waits for the answer if a slot does.
     pub(super) async fn step(&mut self) -> Result<(), Trouble> {
-        let (slots, room) = (self.free().min(self.bounds.want()), self.ahead_room());
+        let most = self.bounds.want();
+        let (slots, room) = (self.free().min(most), self.ahead_room());
         let claims = self.look && self.claiming == Claiming::Yes && self.exchange.leased;
         let look = self.reach();
         if self.claiming != Claiming::Yes {
@@ -42,15 +43,15 @@ impl Engine {
         let rest = &self.outbox[batch..];
         let claims = claims && !rest.iter().any(|settlement| settlement.action.is_back());
         // Else what has ended would pile up as long as there is something to claim.
-        let room = room.min(self.bounds.want().saturating_sub(rest.len()));
-        let (slots, want) = if claims { (slots, (slots + room).min(self.bounds.want())) } else { (0, 0) };
+        let room = room.min(most.saturating_sub(rest.len()));
+        let (slots, want) = if claims { (slots, (slots + room).min(most)) } else { (0, 0) };
+        let (holds, releases) = self.ahead.holds(rest);
         let Engine { exchange, gaze, naming, .. } = self;
         let Some(connection) = &exchange.connection else { return Ok(()) };
         let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
         if idle && !self.ahead.releases() {
             return Ok(());
         }
-        let (holds, releases) = self.ahead.holds(&self.outbox[batch..]);
         let at_hand = std::mem::take(&mut gaze.at_hand);
         // What rings from here on is for the next step.
         self.look &= want == 0;

@@ -1,6 +1,7 @@
 """Redis in trouble of every kind: running tasks go on, what ends is settled later, one line says when it began and one
 when it ended, and nobody storms it with connections."""
 import re
+import time
 
 import pytest
 from harness.broker import stored, wait_settled
@@ -11,6 +12,9 @@ from harness.waiting import eventually
 from bench import tasks
 
 PATIENCE = 40
+
+#: Seconds for which a worker's claims are its own without a sign of life (`src/broker/lease.rs`).
+LEASE = 7
 
 #: Connections one worker may make in an outage of a few seconds: each of its three waits 50 ms, then twice as long each
 #: time, then 1.5 s.
@@ -97,6 +101,23 @@ def test_a_server_that_is_restarted(under, daemon, proxy, redis, client):
     under.check(client)
     check_told_once(daemon)
     assert proxy.count - before <= CONNECTIONS
+
+
+def test_a_server_that_is_away_for_longer_than_a_lease(celery_app, fairstalk, redis, client, ledger):
+    """All leases are over when it is back. Who comes back first takes nobody for dead who is about to return."""
+    count = 8
+    daemon = fairstalk(workers={"processes": count, "concurrency": 1}, log={"format": "json"})
+    for n in range(count):
+        tasks.record.delay(n, n, str(ledger), seconds=LEASE + 8)
+    ledger.wait("start", count)
+    redis.stop()
+    time.sleep(LEASE + 1)  # how long is the question
+    redis.start()
+    eventually(lambda: len(said(daemon, "^Redis is back")) == count, PATIENCE, daemon.log)
+    ledger.wait("end", count, PATIENCE)
+    wait_settled(client)
+    assert not said(daemon, "its worker died"), daemon.log()
+    assert all(len(pids) == 1 for pids in ledger.runs().values())
 
 
 @pytest.mark.parametrize("command", ["CLIENT PAUSE 3000 ALL", "DEBUG SLEEP 3"])
