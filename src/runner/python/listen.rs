@@ -27,7 +27,7 @@ pub(super) async fn listen(channel: OwnedReadHalf, output: pipe::Receiver, lates
         // In this order: as long as something is in the pipe, the task it is of does not end; and the ends of those before
         // it are in the channel.
         let found = output.as_ref().map(Output::found);
-        let claim = latest.get();
+        let claim = if found == Some(Found::Something) { latest.get() } else { 0 };
         if channel.as_mut().is_some_and(|channel| !channel.hear(&tell)) {
             channel = None;
             tell(0, Said::Closed);
