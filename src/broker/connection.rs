@@ -111,8 +111,7 @@ pub(super) fn unexpected(address: &str, what: &'static str) -> BrokerError {
 /// `host:port` or the path of the socket, for messages: never a password. With Sentinels their name for the primary.
 pub fn address(broker: &Broker) -> String {
     if let Some(sentinel) = &broker.sentinel {
-        let all: Vec<String> = sentinel.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-        return format!("{} of the sentinels {}", sentinel.master, all.join(", "));
+        return format!("{} of the sentinels {}", sentinel.master, sentinel.places().join(", "));
     }
     info(&broker.url).map_or_else(|_| "(invalid address)".to_owned(), |info| info.addr().to_string())
 }
@@ -120,9 +119,9 @@ pub fn address(broker: &Broker) -> String {
 /// The server by one name, whatever the order of the Sentinels: what `results.py` makes of the application's.
 pub fn server(broker: &Broker) -> String {
     let Some(sentinel) = &broker.sentinel else { return address(broker) };
-    let mut all: Vec<String> = sentinel.addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-    all.sort();
-    format!("{} of {}", sentinel.master, all.join(", "))
+    let mut places = sentinel.places();
+    places.sort();
+    format!("{} of {}", sentinel.master, places.join(", "))
 }
 
 /// Database number of a Redis URL; 0 if there is none.

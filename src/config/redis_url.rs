@@ -146,10 +146,7 @@ impl fmt::Display for Server {
             Server::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Server::Tcp { host, port } => write!(f, "{host}:{port}"),
             Server::Unix { path } => f.write_str(path),
-            Server::Sentinels(all) => {
-                let all: Vec<String> = all.iter().map(|(host, port)| format!("{host}:{port}")).collect();
-                write!(f, "the sentinels {}", all.join(", "))
-            }
+            Server::Sentinels(all) => write!(f, "the sentinels {}", sentinel::places(all).join(", ")),
         }
     }
 }

@@ -15,6 +15,17 @@ pub struct Sentinel {
     pub password: Option<String>,
 }
 
+impl Sentinel {
+    /// `host:port` of each Sentinel, in the order of the URL.
+    pub fn places(&self) -> Vec<String> {
+        places(&self.addresses)
+    }
+}
+
+pub(super) fn places(addresses: &[(String, u16)]) -> Vec<String> {
+    addresses.iter().map(|(host, port)| format!("{host}:{port}")).collect()
+}
+
 /// Where a Sentinel listens unless told otherwise.
 const PORT: u16 = 26379;
 

@@ -271,7 +271,7 @@ impl Engine {
             Event::Zygote(number, said) if number == self.zygote_number => self.zygote_said(said),
             Event::Zygote(..) => {}
             Event::RunnerDied(pid, death) => self.runner_buried(pid, &death),
-            Event::CommandLine(sequence, line) => self.command_wrote(sequence, &line),
+            Event::CommandLine(sequence, line) => self.wrote(sequence, &line),
             Event::CommandExit(sequence, exit) => self.command_ended(sequence, &exit),
             Event::Control(heard) => self.heard(heard),
         }

@@ -178,13 +178,7 @@ impl Engine {
                 story::logged(&self.start, work.as_ref(), level, &logger, &text);
                 keep(work, &text);
             }
-            // What a task has left behind writes on after its end.
-            Said::Output(line) if !self.has(index, claim) => story::wrote(&self.start, None, &line),
-            Said::Output(line) => {
-                let work = &mut self.slots[index].work;
-                story::wrote(&self.start, work.as_ref(), &line);
-                keep(work, &line);
-            }
+            Said::Output(line) => self.wrote(claim, &line),
             // Its exit status follows from the zygote, and with it the decision.
             Said::Closed => {}
         }
@@ -200,7 +194,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn command_wrote(&mut self, sequence: u64, line: &str) {
+    /// The task of this claim has written a line, or what it has left behind, after its end.
+    pub(super) fn wrote(&mut self, sequence: u64, line: &str) {
         let Some(index) = self.slot_of_claim(sequence) else { return story::wrote(&self.start, None, line) };
         let work = &mut self.slots[index].work;
         story::wrote(&self.start, work.as_ref(), line);

@@ -45,13 +45,13 @@ impl Engine {
         // Else what has ended would pile up as long as there is something to claim.
         let room = room.min(most.saturating_sub(rest.len()));
         let (slots, want) = if claims { (slots, (slots + room).min(most)) } else { (0, 0) };
-        let (holds, releases) = self.ahead.holds(rest);
         let Engine { exchange, gaze, naming, .. } = self;
         let Some(connection) = &exchange.connection else { return Ok(()) };
         let idle = want == 0 && look == 0 && self.outbox.is_empty() && self.filings.is_empty();
         if idle && !self.ahead.releases() {
             return Ok(());
         }
+        let (holds, releases) = self.ahead.holds(rest);
         let at_hand = std::mem::take(&mut gaze.at_hand);
         // What rings from here on is for the next step.
         self.look &= want == 0;

@@ -4,14 +4,12 @@ import signal
 import time
 
 import pytest
-from harness.broker import stored, wait_settled
+from harness.broker import LEASE, stored, wait_settled
 from harness.waiting import eventually
 
 from bench import tasks
 
 PATIENCE = 40
-#: Seconds for which a worker's claims are its own without a sign of life (`src/broker/lease.rs`).
-LEASE = 7
 LOST = "Redis has lost its data"
 
 

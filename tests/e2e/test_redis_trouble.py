@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from harness.broker import stored, wait_settled
+from harness.broker import LEASE, stored, wait_settled
 from harness.proxy import Proxy
 from harness.redis_server import RedisServer
 from harness.waiting import eventually
@@ -12,9 +12,6 @@ from harness.waiting import eventually
 from bench import tasks
 
 PATIENCE = 40
-
-#: Seconds for which a worker's claims are its own without a sign of life (`src/broker/lease.rs`).
-LEASE = 7
 
 #: Connections one worker may make in an outage of a few seconds: each of its three waits 50 ms, then twice as long each
 #: time, then 1.5 s.

@@ -7,6 +7,8 @@ import uuid
 from .waiting import eventually
 
 TASK_META = "celery-task-meta-"
+#: Seconds for which a worker's claims are its own without a sign of life (`src/broker/lease.rs`).
+LEASE = 7
 
 
 def message(task, args=(), kwargs=None, queue="queue_0", headers=None, properties=None, body=None, **envelope):
